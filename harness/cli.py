@@ -1,0 +1,213 @@
+"""The `harness` command line.
+
+Does: turn flags into a spec, call the pipeline, print results; usage errors end in exit code 2, failed runs in 1,
+an interrupted run in 130 with the way to resume.
+Doesn't: import torch or any plugin before a command needs it, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.config import RunSpec
+
+EXAMPLES = """
+\b
+Examples:
+  harness run --domain code                       the whole comparison on the embedded model
+  harness run --domain math --method one_shot     one method (base always runs)
+  harness run --domain code --set method.one_shot.direction=raw
+  harness run --domain code --dry-run             what it would cost
+  harness resume results/runs/RUN                 go on where a run stopped
+"""
+
+
+class Friendly(click.Group):
+    """Prints harness errors as one message with the right exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            ctx.exit(2)
+        except HarnessError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Friendly, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="oneshot-harness")
+def main() -> None:
+    """How much of RL with verifiable rewards can ONE gradient step do?
+
+    One-Shot RLVR samples a huge batch of rollouts from a base model, labels each with a verifier, forms one policy
+    gradient and line-searches the step. The harness compares it with its controls and baselines at one rollout budget.
+    """
+
+
+@main.command(context_settings={"show_default": True})
+@click.option("--domain", help="problem domain: math, code, arc, or a plugin's")
+@click.option("--model", help="tiny (embedded), a folder, or a hub id  [default: tiny]")
+@click.option("--benchmark", help="benchmark of the domain  [default: ladder]")
+@click.option("--method", "methods", multiple=True, help="method to run, repeatable; base always runs  [default: base, "
+              "base_tempered, one_shot and its controls]")  # fmt: skip
+@click.option("--budget", type=int, help="training rollouts of every method  [default: 4096]")
+@click.option("--selection-budget", type=int, help="rollouts each may spend on choosing a step  [default: the budget]")
+@click.option("--seeds", type=int, help="number of run seeds  [default: 1]")
+@click.option("--engine", help="hf or tabular, or a plugin's  [default: hf]")
+@click.option("--spec", "file", type=click.Path(path_type=Path), help="a TOML spec; flags win over it")
+@click.option("--set", "sets", multiple=True, metavar="a.b=c", help="any key of the spec, repeatable")
+@click.option("--workers", type=int, help="processes for sampling, gradients and verifying  [default: all cores]")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/runs"), help="where run folders are made")
+@click.option("--dry-run", is_flag=True, help="print stages, counts, tokens, memory and time; run nothing")
+@click.option("--offline", is_flag=True, help="never ask a hub; a missing file is an error that names it")
+@click.option("--quiet", is_flag=True, help="no progress")
+def run(**flags: Any) -> None:
+    """Run a comparison: leaderboard table, CSV and HTML report at the end."""
+    from harness import pipeline, planning, plugins
+
+    spec = _spec(flags)
+    _go_offline(flags["offline"])
+    found = plugins.load()
+    if flags["dry_run"]:
+        planning.print_plan(spec, found)
+        return
+    _check_names(spec, found)
+    if spec.model == "tiny" and spec.engine.name == "hf" and not flags["quiet"]:
+        click.echo("model: the embedded tiny model (give --model PATH or HUB_ID for another)", err=True)
+    root = pipeline.create(spec, out=flags["out"], command=shlex.join(["harness", *sys.argv[1:]]))
+    _execute(root, found, quiet=flags["quiet"], workers=spec.workers)
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--workers", type=int, help="processes; does not change results")
+@click.option("--quiet", is_flag=True, help="no progress")
+def resume(folder: Path, workers: int | None, quiet: bool) -> None:
+    """Continue a run folder: finished work is read, the rest is done."""
+    from harness import plugins
+
+    if not (folder / "spec.toml").exists():
+        raise UsageError(f"{folder} is no run folder (no spec.toml). Runs are made by `harness run`.")
+    _execute(folder, plugins.load(), quiet=quiet, workers=workers or 0)
+
+
+@main.command()
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def report(folders: tuple[Path, ...]) -> None:
+    """Write report.html into each run folder again."""
+    from harness.report import html
+
+    for folder in folders:
+        click.echo(str(html.write(_finished(folder))))
+
+
+@main.command(name="leaderboard")
+@click.argument("folders", metavar="[RUN...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--into", type=click.Path(path_type=Path), default=Path("results/leaderboard"), show_default=True)
+@click.option("--format", "form", type=click.Choice(["table", "csv", "md"]), default="table", show_default=True)
+def leaderboard_command(folders: tuple[Path, ...], into: Path, form: str) -> None:
+    """Merge rows of RUNs into the leaderboard and show it."""
+    from harness import leaderboard
+    from harness.report import tables
+
+    for folder in folders:
+        leaderboard.merge(leaderboard.read_csv(_finished(folder) / "leaderboard.csv"), into)
+    rows = [row for path in sorted(into.glob("*.csv")) for row in leaderboard.read_csv(path)]
+    if not rows:
+        raise UsageError(f"no rows in {into}; name one or more run folders")
+    tables.show(rows, form)
+
+
+@main.command(name="plugins")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+def plugins_command(as_json: bool) -> None:
+    """List domains, methods and engines, and plugins that failed to load."""
+    from harness import doctor, plugins
+
+    doctor.print_plugins(plugins.load(), as_json=as_json)
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--method", required=True, help="whose winner to write")
+@click.option("--seed", type=int, default=0, show_default=True)
+def export(folder: Path, target: Path, method: str, seed: int) -> None:
+    """Write the winning policy of a method as a checkpoint that loads like any other model."""
+    from harness import exporting, plugins
+
+    exporting.export(_finished(folder), method, seed=seed, target=target, plugins=plugins.load())
+    click.echo(str(target))
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this installation has and what is missing."""
+    from harness import doctor as checks
+    from harness import plugins
+
+    checks.print_doctor(plugins.load())
+
+
+def _spec(flags: dict[str, Any]) -> RunSpec:
+    from harness import config
+
+    names = ("model", "benchmark", "methods", "budget", "selection_budget", "seeds", "workers")
+    sets = ([f"engine.name={flags['engine']}"] if flags["engine"] else []) + list(flags["sets"])
+    changes = {name: flags[name] for name in names}
+    return config.load(flags["domain"], file=flags["file"], changes=changes, sets=sets)
+
+
+def _check_names(spec: RunSpec, found: Any) -> None:
+    """Before a run folder exists, so that a typing mistake leaves nothing behind."""
+    from harness import pipeline
+
+    domain = found.lookup("domain", spec.domain).load()()
+    pipeline.find_benchmark(domain, spec.benchmark)
+    found.lookup("engine", spec.engine.name)
+    methods = {name: found.lookup("method", name).load()() for name in pipeline.ordered(spec.methods)}
+    pipeline.check_options(spec, methods)
+
+
+def _go_offline(offline: bool) -> None:
+    if offline:
+        from harness import config
+
+        config.forbid_network()
+
+
+def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
+    from harness import console, pipeline
+    from harness.report import html, tables
+
+    with console.Reporter(quiet=quiet) as reporter:
+        try:
+            rows = pipeline.execute(root, found, progress=reporter, workers=workers)
+        except KeyboardInterrupt:
+            click.echo(f"\ninterrupted; nothing finished is lost. Continue with: harness resume {root}", err=True)
+            sys.exit(130)
+        except HarnessError:
+            click.echo(f"the run stopped; finished work is kept in {root}", err=True)
+            raise
+    path = html.write(root)
+    pipeline.mark_done(root)
+    tables.show(rows, "table")
+    tables.show_pairs(root)
+    click.echo(f"\nrows    {root / 'leaderboard.csv'}\nreport  {path}")
+
+
+def _finished(folder: Path) -> Path:
+    if not (folder / "leaderboard.csv").exists():
+        hint = f"continue it with: harness resume {folder}" if (folder / "spec.toml").exists() else "no such run"
+        raise UsageError(f"{folder} has no finished rows; {hint}")
+    return folder

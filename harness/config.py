@@ -1,0 +1,257 @@
+"""The run spec: defaults in code, then a TOML file, then `--set a.b=c`.
+
+Does: build and check a RunSpec; an unknown key is an error that names the nearest one.
+Doesn't: know plugins: names of domains, methods and engines are looked up when the run starts. Options of methods
+are free-form here and checked against the method's own `options`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types as pytypes
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import store
+from harness.errors import UnknownName, UsageError
+from harness.types import Outcome
+
+DEFAULT_METHODS = ("base", "base_tempered", "one_shot", "one_shot_shuffled", "random_direction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSpec:
+    """`group` completions per training problem at `temperature`; `max_tokens` 0 means the benchmark's own.
+
+    `logprob_gap` is the largest allowed |trainer - sampler| log-probability of a token, in nats.
+    """
+
+    group: int = 16
+    temperature: float = 1.0
+    max_tokens: int = 0
+    logprob_gap: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpec:
+    """The line search: steps are solved for these KL(base || candidate) targets, in nats per token."""
+
+    kl_targets: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+    problems: int = 128
+    samples: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSpec:
+    """Test draws: `samples` on `problems`, plus up to `wide_samples` on the first `wide_problems` for pass@16."""
+
+    problems: int = 300
+    samples: int = 4
+    wide_problems: int = 100
+    wide_samples: int = 64
+    wide_methods: tuple[str, ...] = ("base", "one_shot", "grpo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardSpec:
+    """The reward of each outcome. A verifier error has none: its rollout is left out."""
+
+    correct: float = 1.0
+    wrong: float = 0.0
+    unparsed: float = 0.0
+    timeout: float = 0.0
+
+    def of(self, outcome: Outcome) -> float | None:
+        return None if outcome is Outcome.ERROR else float(getattr(self, outcome.value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """`dtype` and `device` "auto": fp32 on CPU, bf16 on GPU. `shard_rollouts` is the sampling batch."""
+
+    name: str = "hf"
+    dtype: str = "auto"
+    device: str = "auto"
+    shard_rollouts: int = 512
+    microbatch_tokens: int = 8192
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """Everything that decides a run's results, plus `workers`, which does not and is left out of the hash.
+
+    `budget` is the number of training rollouts of every method, `selection_budget` (0: the same number) what each
+    may spend on choosing steps, checkpoints or temperatures. `seeds` counts run seeds 0, 1, ...
+    """
+
+    domain: str
+    benchmark: str = "ladder"
+    model: str = "tiny"
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    seeds: int = 1
+    budget: int = 4096
+    selection_budget: int = 0
+    sampling: SamplingSpec = field(default_factory=SamplingSpec)
+    search: SearchSpec = field(default_factory=SearchSpec)
+    evaluation: EvaluationSpec = field(default_factory=EvaluationSpec)
+    rewards: RewardSpec = field(default_factory=RewardSpec)
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    method: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.budget < self.sampling.group:
+            raise UsageError(
+                f"a budget of {self.budget} rollouts is smaller than one group of {self.sampling.group}: "
+                "raise --budget or lower --set sampling.group=..."
+            )
+        if self.sampling.group < 2:
+            raise UsageError("sampling.group must be at least 2: a lone rollout has no group to be compared with")
+        if self.sampling.temperature <= 0:
+            raise UsageError("sampling.temperature must be above 0: greedy draws carry no gradient")
+        if self.seeds < 1:
+            raise UsageError("--seeds must be at least 1")
+        if 0 < self.selection_budget < len(self.search.kl_targets) + 1:
+            raise UsageError(
+                f"a selection budget of {self.selection_budget} cannot score {len(self.search.kl_targets) + 1} "
+                "candidates once: raise --selection-budget or give fewer search.kl_targets"
+            )
+
+    @property
+    def num_train_problems(self) -> int:
+        return self.budget // self.sampling.group
+
+    @property
+    def selection_total(self) -> int:
+        return self.selection_budget or self.budget
+
+    @property
+    def num_workers(self) -> int:
+        return self.workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else self.workers or 1
+
+    @property
+    def hash(self) -> str:
+        """8 hex digits over everything but `workers`."""
+        values = to_dict(self)
+        values.pop("workers")
+        return store.fingerprint(values)[:8]
+
+
+def load(domain: str | None, *, file: Path | None, changes: Mapping[str, Any], sets: Sequence[str]) -> RunSpec:
+    """Defaults, then the TOML `file`, then `changes` (flags), then `sets` ("a.b=c").
+
+    Raises UsageError or UnknownName for anything that is not a key of the spec.
+    """
+    values: dict[str, Any] = _read_toml(file) if file else {}
+    values.update({key: value for key, value in changes.items() if value not in (None, ())})
+    if domain is not None:
+        values["domain"] = domain
+    for text in sets:
+        _set(values, text)
+    if "domain" not in values:
+        raise UsageError("no domain given: use --domain NAME, or a --spec file with a `domain` key")
+    spec: RunSpec = _build(RunSpec, values, "")
+    return spec
+
+
+def to_dict(spec: RunSpec) -> dict[str, Any]:
+    return dataclasses.asdict(spec)
+
+
+def to_toml(spec: RunSpec) -> str:
+    """The spec as TOML, readable by `--spec`."""
+    return "\n".join(_toml_lines(to_dict(spec), "")) + "\n"
+
+
+def _toml_lines(values: Mapping[str, Any], prefix: str) -> list[str]:
+    plain = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
+    lines = [f"{key} = {_toml_value(value)}" for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            lines += ["", f"[{prefix}{key}]", *_toml_lines(value, f"{prefix}{key}.")]
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return repr(value)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        raise UsageError(f"no spec file {file}")
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is not TOML: {error}") from error
+
+
+def _set(values: dict[str, Any], text: str) -> None:
+    path, equals, raw = text.partition("=")
+    if not equals:
+        raise UsageError(f'--set wants a.b=value, got "{text}"')
+    *parents, last = path.strip().split(".")
+    for key in parents:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise UsageError(f'--set {text}: "{key}" is a value, not a table')
+    values[last] = _literal(raw.strip())
+
+
+def _literal(raw: str) -> Any:
+    """A TOML value, or the bare text when it is none (so that quotes are optional)."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise UnknownName("spec key", f"{prefix}{key}", [f"{prefix}{name}" for name in hints])
+        arguments[key] = _convert(hints[key], value, f"{prefix}{key}")
+    return kind(**arguments)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """Check one value against its field's type; integers pass as floats, lists as tuples."""
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), _table(value, name), f"{name}.")
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(typing.get_args(hint)[0], item, name) for item in items)
+    if origin is not None and origin is not pytypes.UnionType:
+        return {key: dict(_table(options, f"{name}.{key}")) for key, options in _table(value, name).items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UsageError(f"{name} must be {hint.__name__}, got {value!r}")
+    return value
+
+
+def _table(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{name} is a table of options, got {value!r}")
+    return value
+
+
+def forbid_network() -> None:
+    """Make hub libraries answer from their caches only; set before they are imported."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_OFFLINE"] = "1"

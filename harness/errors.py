@@ -1,0 +1,39 @@
+"""Errors that a user meets: each says what was tried, what exists and what to do.
+
+The command line prints `HarnessError` without a traceback; `UsageError` ends in exit code 2, the rest in 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """Anything that ends a run with a message instead of a traceback."""
+
+
+class UsageError(HarnessError):
+    """A mistake in the command line or the spec."""
+
+
+class UnknownName(UsageError):
+    """A name that is not registered, with the nearest one that is."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        guess = f' (did you mean "{near[0]}"?)' if near else ""
+        super().__init__(f'no {kind} "{name}". Known: {", ".join(names) or "none"}{guess}. {hint}'.rstrip())
+
+
+class BudgetExceeded(HarnessError):
+    """A method asked for more rollouts than its budget holds."""
+
+
+class NoSignal(HarnessError):
+    """Every group of a batch is dead: there is no direction. Recorded as a row with a status, not a crash."""
+
+
+class VerifierFailure(HarnessError):
+    """Too many verifier errors: the rewards cannot be trusted."""

@@ -1,0 +1,97 @@
+"""The verifier worker: one process of the pool in harness/verifying.py, which starts it and may kill it.
+
+Does: import one domain, judge what comes on standard input, answer one line of JSON per item.
+Doesn't: keep time, retry, or survive its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from typing import Any
+
+from harness.types import Domain, Outcome, Problem
+
+DETAIL_CHARS = 300
+
+
+def serve() -> None:
+    """Arguments: sys.path (used by the starter), options. Each request: eight bytes of length, pickled pairs."""
+    options = json.loads(sys.argv[2])
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)  # a verifier that prints must not write into the replies
+    _end_with(options["parent"])
+
+    def reply(message: dict[str, Any]) -> None:
+        replies.write(json.dumps(message).encode() + b"\n")
+        replies.flush()
+
+    try:
+        domain = _load(options["target"])
+        getattr(domain, "open", lambda: None)()
+    except Exception as error:  # noqa: BLE001 - the border
+        reply({"failed": _describe(error)})
+        return
+    _bound_memory(options["memory"])
+    time_limit = getattr(domain, "time_limit", lambda _: None)
+    reply({"ready": f"{domain.name} {domain.version}"})
+    while header := requests.read(8):
+        items = pickle.loads(requests.read(int.from_bytes(header, "big")))
+        reply({"limits": [time_limit(problem) for problem, _ in items]})
+        for problem, completion in items:
+            reply(_judge(domain, problem, completion))
+    getattr(domain, "close", lambda: None)()
+
+
+def _judge(domain: Domain, problem: Problem, completion: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        verdict = domain.verify(problem, completion)
+        message = {
+            "outcome": Outcome(verdict.outcome),
+            "extracted": verdict.extracted,
+            "format_ok": verdict.format_ok,
+            "detail": verdict.detail[:DETAIL_CHARS],
+        }
+    except MemoryError as error:
+        message = {"failure": "memory", "detail": _describe(error)}
+    except Exception as error:  # noqa: BLE001 - the border
+        message = {"failure": "exception", "detail": _describe(error)}
+    return {**message, "seconds": time.perf_counter() - started}
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:DETAIL_CHARS]
+
+
+def _load(target: str) -> Domain:
+    module, _, name = target.partition(":")
+    domain: Domain = getattr(importlib.import_module(module), name)()
+    return domain
+
+
+def _end_with(parent: int) -> None:
+    """Die when the parent dies, also in the middle of an item. Elsewhere than on Linux: at the end of the item."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _bound_memory(growth: int) -> None:
+    """Limit the address space relative to the present size: an absolute limit below it would fail every item."""
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as status:
+            size = int(status.read().split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        soft = size + growth if hard == resource.RLIM_INFINITY else min(size + growth, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

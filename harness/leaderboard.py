@@ -1,0 +1,217 @@
+"""Rows: one per method, seed and test benchmark, plus `seed = all`; merged into results/leaderboard by one writer.
+
+Does: compute every column from scores, searches and budgets; write and merge CSV; rank rows of equal data.
+Doesn't: rank rows of different `data_hash` together, or print selection scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import stats, stepping, store
+from harness.budget import Cost
+from harness.evaluating import Evaluation
+from harness.types import Direction, Displacement, Score, Search
+
+SCHEMA = 1
+COLUMNS = (
+    "schema", "run_id", "date", "status", "domain", "train_benchmark", "test_benchmark", "data_hash", "model",
+    "model_revision", "method", "method_version", "direction", "engine", "seed", "temperature", "test_problems",
+    "test_samples", "train_rollouts", "selection_rollouts", "eval_rollouts", "gen_tokens", "train_tokens",
+    "verifier_calls", "updates", "wall_seconds", "cpu_seconds", "device", "step", "relative_step", "kl",
+    "entropy_base", "entropy", "base_pass@1", "pass@1", "delta", "ci_low", "ci_high", "p_value", "base_greedy",
+    "greedy", "base_pass@4", "pass@4", "base_pass@16", "pass@16", "base_format", "format", "base_format_free",
+    "format_free", "base_truncated", "truncated", "base_unparsed", "unparsed", "errors", "batch_pass_rate",
+    "dead_groups", "snr", "agreement", "logprob_gap", "changed_weights", "commit", "dirty", "command",
+)  # fmt: skip
+UNCOMPARED = ("run_id", "date", "command", "wall_seconds", "cpu_seconds")  # may differ between equal rows
+Row = dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """Everything a finished method left behind, for its row. `status` is "ok" or a reason."""
+
+    status: str
+    evaluation: Evaluation | None
+    search: Search | None
+    direction: Direction | None
+    displacement: Displacement | None
+    temperature: float
+    cost: Cost
+
+
+def row_of(shared: Mapping[str, Any], outcome: Outcome, base: Evaluation, *, seed: int) -> Row:
+    """One method in one seed. `shared` holds the columns that identify run, method and machine."""
+    row: Row = dict.fromkeys(COLUMNS, "")
+    row.update({key: value for key, value in shared.items() if key in COLUMNS})
+    row.update(schema=SCHEMA, status=outcome.status, seed=seed, temperature=outcome.temperature)
+    row.update({key: value for key, value in outcome.cost._asdict().items() if key in COLUMNS})
+    row.update(_scores("base_", base))
+    if outcome.direction is not None:
+        row.update(_of_direction(outcome.direction))
+    if outcome.evaluation is not None:
+        row.update(_scores("", outcome.evaluation), errors=outcome.evaluation.sampled.errors)
+        row.update(test_problems=len(outcome.evaluation.sampled.problem_ids))
+        row.update(test_samples=max(outcome.evaluation.sampled.n, default=0))
+        row.update(comparison(base.sampled, outcome.evaluation.sampled, seed=seed)._asdict())
+    if outcome.search is not None:
+        row.update(_of_search(outcome.search))
+    if outcome.displacement is not None:
+        row.update(changed_weights=outcome.displacement.changed, relative_step=outcome.displacement.relative)
+    return row
+
+
+def _scores(prefix: str, evaluation: Evaluation) -> Row:
+    score = evaluation.sampled
+    wide = evaluation.wide
+    return {
+        f"{prefix}pass@1": score.accuracy,
+        f"{prefix}greedy": evaluation.greedy.accuracy,
+        f"{prefix}pass@4": stats.pass_at_k(score.n, score.correct, 4),
+        f"{prefix}pass@16": stats.pass_at_k(wide.n, wide.correct, 16) if wide else math.nan,
+        f"{prefix}format": score.format,
+        f"{prefix}format_free": score.accuracy_free,
+        f"{prefix}truncated": score.truncated,
+        f"{prefix}unparsed": score.unparsed,
+    }
+
+
+def _of_direction(direction: Direction) -> Row:
+    return {
+        "direction": direction.kind,
+        "batch_pass_rate": direction.batch_pass_rate,
+        "dead_groups": direction.groups_dead,
+        "snr": direction.snr,
+        "agreement": direction.agreement,
+        "logprob_gap": direction.logprob_gap,
+    }
+
+
+def _of_search(search: Search) -> Row:
+    winner, zero = search.winner, search.candidates[0]
+    return {"step": winner.step, "kl": winner.kl, "entropy_base": zero.entropy, "entropy": winner.entropy}
+
+
+class Comparison(NamedTuple):
+    """Method minus base on the same problems: mean difference, 95 % interval, sign-flip p-value."""
+
+    delta: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+
+
+def comparison(base: Score, method: Score, *, seed: int) -> Comparison:
+    base_P, method_P = paired_rates(base, method)
+    interval = stats.paired_bootstrap(base_P, method_P, seed=seed)
+    p_value = stats.sign_flip_p(base_P, method_P, seed=seed)
+    return Comparison(interval.delta, interval.low, interval.high, p_value)
+
+
+def paired_rates(base: Score, method: Score) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Per-problem accuracies of both, on the problems where both have a verdict."""
+    left_P, right_P = stepping.rates(base), stepping.rates(method)
+    both = ~(np.isnan(left_P) | np.isnan(right_P))
+    return left_P[both], right_P[both]
+
+
+def aggregate(rows: Sequence[Row], pairs: Sequence[tuple[Score, Score]]) -> Row:
+    """The `seed = all` row of one method: means over seeds, interval over problems and seeds (docs/metrics.md).
+
+    `pairs` holds the (base, method) test scores of each seed.
+    """
+    row = dict(rows[0])
+    for column in COLUMNS:
+        values = [r[column] for r in rows if isinstance(r[column], int | float) and not isinstance(r[column], bool)]
+        if column not in ("schema", "method_version") and values and len(values) == len(rows):
+            row[column] = float(np.mean(values))
+    row.update(seed="all", status=_status([str(r["status"]) for r in rows]))
+    if pairs:
+        rates = [paired_rates(base, method) for base, method in pairs]
+        ses = [stats.clustered_se(method_P - base_P) for base_P, method_P in rates]
+        deltas = [float((method_P - base_P).mean()) for base_P, method_P in rates]
+        if len(pairs) > 1:
+            combined = stats.combine_seeds(deltas, ses, problems=len(rates[0][0]))
+            row.update(delta=combined.delta, ci_low=combined.low, ci_high=combined.high)
+            row.update(p_value=pooled_p(rates))
+    return row
+
+
+def pooled_p(rates: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> float:
+    """Sign flips by problem of the seed-averaged rates; NaN when seeds lost different problems."""
+    if len({len(base_P) for base_P, _ in rates}) > 1:
+        return math.nan
+    base_P = np.mean([base for base, _ in rates], axis=0)
+    method_P = np.mean([method for _, method in rates], axis=0)
+    return stats.sign_flip_p(base_P, method_P, seed=0)
+
+
+def _status(statuses: Sequence[str]) -> str:
+    bad = [status for status in statuses if status != "ok"]
+    return "ok" if not bad else f"{len(bad)} of {len(statuses)} seeds: {bad[0]}"
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{column: _cell(row.get(column)) for column in COLUMNS} for row in rows])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Empty for missing; enough digits to compare rows exactly."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(value) if isinstance(value, float) else value
+
+
+def read_csv(path: Path) -> list[Row]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Put rows into <folder>/<domain>.csv; rows of the same run, method, seed and test benchmark are replaced."""
+    written = []
+    for domain in sorted({str(row["domain"]) for row in run_rows}):
+        path = folder / f"{domain}.csv"
+        kept = {_identity(row): row for row in (read_csv(path) if path.exists() else [])}
+        kept.update({_identity(row): row for row in run_rows if row["domain"] == domain})
+        store.write_text(path, to_csv(list(kept.values())))
+        written.append(path)
+    return written
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[column]) for column in ("run_id", "method", "seed", "test_benchmark"))
+
+
+def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Aggregate rows by (domain, test set, data), best pass@1 first; one group never mixes data hashes."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if str(row["seed"]) == "all":
+            title = f"{row['domain']} / {row['test_benchmark']} / data {row['data_hash']} / model {row['model']}"
+            groups.setdefault(title, []).append(row)
+    return [(title, sorted(group, key=_rank)) for title, group in sorted(groups.items())]
+
+
+def _rank(row: Row) -> tuple[float, str]:
+    value = row["pass@1"]
+    return (-float(value) if value not in ("", None) else math.inf, str(row["method"]))
+
+
+def tied(row: Row, leader: Row) -> bool:
+    """Whether the intervals of the two gains over the base overlap: a rough tie, marked in tables."""
+    if "" in (row["ci_high"], leader["ci_low"]):
+        return False
+    return float(row["ci_high"]) >= float(leader["ci_low"])

@@ -1,0 +1,248 @@
+"""The whole run, one way: select -> sample -> verify -> weigh -> direct -> step -> evaluate -> record.
+
+Does: open a run folder, choose disjoint problems, let every method spend its budget seed by seed, evaluate, write
+rows. Everything finished is on disk, so running a folder again continues it.
+Doesn't: print (console.py) or draw (report).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import config, evaluating, leaderboard, provenance, store
+from harness.budget import Cost
+from harness.config import RunSpec
+from harness.errors import HarnessError, NoSignal, UnknownName, UsageError
+from harness.evaluating import Evaluation
+from harness.leaderboard import Outcome, Row
+from harness.plugins import Plugins
+from harness.run import Progress, Run
+from harness.stages import Stages
+from harness.types import Benchmark, Contender, Direction, Domain, Engine, Method, Problem, Search
+from harness.verifying import VerifierPool
+
+SPLITS = ("train", "selection", "test")
+
+
+@store.record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A method's result in one seed, as kept in scores.json."""
+
+    status: str
+    contender: Contender | None
+    evaluation: Evaluation | None
+    search: Search | None
+    direction: Direction | None
+    cost: Mapping[str, float]
+    eval_cost: Mapping[str, float]
+
+
+def create(spec: RunSpec, *, out: Path, command: str) -> Path:
+    """A new run folder with the spec and nothing else; raises UsageError when it exists."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    root = out / f"{stamp}-{spec.domain}-{spec.hash}"
+    if root.exists():
+        raise UsageError(f"{root} exists already; resume it with: harness resume {root}")
+    store.write_text(root / "spec.toml", config.to_toml(spec))
+    store.write_json(root / "command.json", {"command": command, "date": stamp})
+    return root
+
+
+def execute(root: Path, plugins: Plugins, *, progress: Progress, workers: int = 0) -> list[Row]:
+    """Run or continue the folder. Returns its rows; raises HarnessError, UsageError or VerifierFailure."""
+    spec = config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
+    methods = {name: plugins.lookup("method", name).load()() for name in ordered(spec.methods)}
+    options = {name: options_of(method, spec.method.get(name, {})) for name, method in methods.items()}
+    check_options(spec, methods)
+    with opened(root, spec, plugins, progress=progress) as run:
+        manifest = provenance.write(run, plugins, methods)
+        _notify(plugins, root, "harness_run_started", run=root)
+        finished: dict[str, list[Finished]] = {name: [] for name in methods}
+        for seed in range(spec.seeds):
+            for name, method in methods.items():
+                finished[name].append(_finish(run, name, method, options[name], seed=seed))
+        rows = _rows(run, methods, finished, manifest)
+    store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows))
+    _notify(plugins, root, "harness_run_finished", run=root, rows=rows)
+    return rows
+
+
+def ordered(methods: Sequence[str]) -> list[str]:
+    """Base first, always; the rest as given, once each."""
+    return list(dict.fromkeys(("base", *methods)))
+
+
+def options_of(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+    known: Mapping[str, Any] = getattr(method, "options", {})
+    for key in given:
+        if key not in known:
+            raise UnknownName("option", f"method.{method.name}.{key}", [f"method.{method.name}.{k}" for k in known])
+    return {**known, **given}
+
+
+@contextmanager
+def opened(root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress) -> Iterator[Run]:
+    """Problems selected, engine and verifier pool started; both are closed at the end."""
+    registration = plugins.lookup("domain", spec.domain)
+    domain: Domain = registration.load()()
+    benchmark = find_benchmark(domain, spec.benchmark)
+    train, selection, test = _select(domain, spec)
+    engine = open_engine(root, spec, plugins)
+    pool = VerifierPool(registration.target, workers=spec.num_workers)
+    try:
+        yield Run(
+            root=root,
+            spec=spec,
+            engine=engine,
+            pool=pool,
+            benchmark=benchmark,
+            train=train,
+            selection=selection,
+            test=test,
+            progress=progress,
+            notify=lambda stage, summary: _stage_finished(plugins, root, stage, summary),
+        )
+    finally:
+        pool.close()
+        engine.close()
+
+
+def open_engine(root: Path, spec: RunSpec, plugins: Plugins) -> Engine:
+    options = {**config.to_dict(spec)["engine"], "workers": spec.num_workers}
+    engine: Engine = plugins.lookup("engine", spec.engine.name).load()(spec.model, root, options)
+    return engine
+
+
+def find_benchmark(domain: Domain, name: str) -> Benchmark:
+    benchmarks = {benchmark.name: benchmark for benchmark in domain.benchmarks()}
+    if name not in benchmarks:
+        raise UnknownName(f"benchmark of {domain.name}", name, benchmarks)
+    return benchmarks[name]
+
+
+def _select(
+    domain: Domain, spec: RunSpec
+) -> tuple[dict[int, tuple[Problem, ...]], tuple[Problem, ...], tuple[Problem, ...]]:
+    """Training problems by seed; selection and test are the same for all seeds. Overlap by content is an error."""
+
+    def draw(split: str, seed: int, limit: int) -> tuple[Problem, ...]:
+        return tuple(domain.problems(spec.benchmark, split, seed=seed, limit=limit))
+
+    train = {seed: draw("train", seed, spec.num_train_problems) for seed in range(spec.seeds)}
+    selection, test = draw("selection", 0, spec.search.problems), draw("test", 0, spec.evaluation.problems)
+    sets = {"selection": selection, "test": test, **{f"train of seed {s}": p for s, p in train.items()}}
+    for name, problems in sets.items():
+        if not problems:
+            raise UsageError(f"benchmark {spec.benchmark} of {domain.name} has no problems for {name}")
+    hashes = {name: {p.content_hash for p in problems} for name, problems in sets.items()}
+    for name, own in hashes.items():
+        for other in ("selection", "test"):
+            shared = own & hashes[other] if name != other else set()
+            if shared:
+                raise HarnessError(f"{len(shared)} problems are in both {name} and {other}: results would be inflated")
+    return train, selection, test
+
+
+def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, seed: int) -> Finished:
+    """Run and evaluate one method in one seed, or read its scores.json."""
+    path = run.root / f"methods/{name}/{seed}/scores.json"
+    if path.exists():
+        done: Finished = store.read_json(path)
+        return done
+    stages = Stages(run, method=name, seed=seed, options=options)
+    contender, evaluation, cost, status = None, None, Cost(), "ok"
+    try:
+        contender = method.run(stages)
+        evaluation, cost = evaluating.evaluate(run, contender, seed=seed, method=name)
+    except NoSignal as reason:
+        status = f"no signal: {reason}"
+    finished = Finished(
+        status=status,
+        contender=contender,
+        evaluation=evaluation,
+        search=stages.last_search,
+        direction=stages.last_direction,
+        cost=stages.budget.spent._asdict(),
+        eval_cost=cost._asdict(),
+    )
+    if stages.last_search is not None:
+        store.write_json(path.with_name("search.json"), stages.last_search)
+    store.write_json(path, finished)
+    run.notify("evaluate", {"method": name, "seed": seed, "status": status, **_headline(evaluation)})
+    return finished
+
+
+def _headline(evaluation: Evaluation | None) -> dict[str, float]:
+    return {} if evaluation is None else {"pass@1": evaluation.sampled.accuracy, "greedy": evaluation.greedy.accuracy}
+
+
+def _rows(
+    run: Run, methods: Mapping[str, Method], finished: Mapping[str, Sequence[Finished]], manifest: Mapping[str, Any]
+) -> list[Row]:
+    rows: list[Row] = []
+    bases = [done.evaluation for done in finished["base"]]
+    for name, method in methods.items():
+        shared = {**manifest["row"], "method": name, "method_version": method.version}
+        own, pairs = [], []
+        for seed, (done, base) in enumerate(zip(finished[name], bases, strict=True)):
+            assert base is not None, "the base needs no direction, so it always has scores"
+            own.append(leaderboard.row_of(shared, _outcome(run, done), base, seed=seed))
+            if done.evaluation is not None:
+                pairs.append((base.sampled, done.evaluation.sampled))
+        rows += [*own, leaderboard.aggregate(own, pairs)]
+    return rows
+
+
+def _outcome(run: Run, done: Finished) -> Outcome:
+    temperature = run.spec.sampling.temperature
+    displacement = None
+    if done.contender is not None:
+        displacement = run.engine.displacement(done.contender.policies[0])
+        temperature = temperature if done.contender.temperature is None else done.contender.temperature
+    return Outcome(
+        status=done.status,
+        evaluation=done.evaluation,
+        search=done.search,
+        direction=done.direction,
+        displacement=displacement,
+        temperature=temperature,
+        cost=Cost(**done.cost).plus(Cost(**done.eval_cost)),  # type: ignore[arg-type]
+    )
+
+
+def _stage_finished(plugins: Plugins, root: Path, stage: str, summary: Mapping[str, Any]) -> None:
+    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in summary.items()}
+    _append_event(root, {"stage": stage, **clean})
+    _notify(plugins, root, "harness_stage_finished", run=root, stage=stage, summary=clean)
+
+
+def _notify(plugins: Plugins, root: Path, hook: str, **arguments: Any) -> None:
+    for error in plugins.notify(hook, **arguments):
+        _append_event(root, {"observer_error": error})
+
+
+def _append_event(root: Path, event: Mapping[str, Any]) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with open(root / "events.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": now, **event}) + "\n")
+
+
+def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> None:
+    """Raises UnknownName for options of methods that do not run, or that the method does not have."""
+    for name in spec.method:
+        if name not in methods:
+            raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")
+    for name, method in methods.items():
+        options_of(method, spec.method.get(name, {}))
+
+
+def mark_done(root: Path) -> None:
+    store.write_text(root / "DONE", "")

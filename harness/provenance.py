@@ -1,0 +1,107 @@
+"""The manifest: what ran, on what, with which data, code and versions.
+
+Does: collect and write manifest.json and problems.jsonl, once per run folder.
+Doesn't: influence results.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import harness
+from harness import config, store
+from harness.plugins import Plugins
+from harness.run import Run
+from harness.types import Method
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "math-verify", "pluggy", "click", "rich")
+
+
+class Commit(NamedTuple):
+    """The checkout the harness runs from; empty when it is an installed wheel."""
+
+    commit: str
+    dirty: str
+
+
+def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str, Any]:
+    """The manifest of the run folder: read when it exists, so that a resumed run keeps its own."""
+    path = run.root / "manifest.json"
+    if path.exists():
+        known: dict[str, Any] = store.read_json(path)
+        return known
+    splits = {"selection": run.selection, "test": run.test, **{f"train/{s}": p for s, p in run.train.items()}}
+    data_hash = store.fingerprint([[p.content_hash, p.answer] for p in run.test])[:12]
+    started: dict[str, str] = store.read_json(run.root / "command.json")
+    engine, spec, code = dict(run.engine.identity()), run.spec, commit()
+    domain = plugins.lookup("domain", spec.domain)
+    row = {
+        "run_id": run.root.name,
+        "date": started["date"],
+        "domain": spec.domain,
+        "train_benchmark": spec.benchmark,
+        "test_benchmark": spec.benchmark,
+        "data_hash": data_hash,
+        "model": spec.model,
+        "model_revision": engine["revision"],
+        "engine": spec.engine.name,
+        "device": engine.get("device", "cpu"),
+        "commit": code.commit,
+        "dirty": code.dirty,
+        "command": started["command"],
+    }
+    manifest = {
+        "harness": harness.__version__,
+        "spec_hash": spec.hash,
+        "spec": config.to_dict(spec),
+        "row": row,
+        "engine": engine,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions(),
+        "domain": {"name": domain.name, "plugin": domain.distribution, "version": domain.version},
+        "methods": {name: method.version for name, method in methods.items()},
+        "isolation": isolation(domain.load()),
+        "splits": {name: len(problems) for name, problems in splits.items()},
+        "data_hashes": {n: store.fingerprint([p.content_hash for p in problems]) for n, problems in splits.items()},
+    }
+    lines = [{"split": name, "problem": problem} for name, problems in splits.items() for problem in problems]
+    store.write_lines(run.root / "problems.jsonl", lines)
+    store.write_json(path, manifest)
+    return manifest
+
+
+def isolation(domain: Any) -> str:
+    """What the domain's verifier says of how it confines completions; "none needed" when it runs nothing."""
+    describe = getattr(domain, "isolation", None)
+    return str(describe()) if describe is not None else "none needed"
+
+
+def versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+
+
+def _installed(name: str) -> bool:
+    return any(True for _ in metadata.distributions(name=name))
+
+
+def commit() -> Commit:
+    """Commit and dirty flag of the checkout that holds this file."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return Commit("", "")
+    head = _git(folder, "rev-parse", "--short=12", "HEAD")
+    return Commit(head, str(bool(_git(folder, "status", "--porcelain"))).lower())
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

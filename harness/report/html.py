@@ -1,0 +1,137 @@
+"""One self-contained HTML page for a run: verdict, table, paired differences, line search, batches, provenance.
+
+Does: inline everything; work in light and dark and on paper; escape whatever a plugin or a model wrote.
+Doesn't: need a network or a browser to be made.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import console, store
+from harness.report import charts, results, tables
+from harness.report.results import Results
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.verdict { font-size: 1.1rem; padding: .8rem 1rem; background: var(--soft); border-left: 4px solid #4a7; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; } pre { overflow-x: auto; background: var(--soft); padding: .8rem; }
+figure { margin: 0; overflow-x: auto; background: #fff; } figcaption, .note { color: #777; font-size: .9rem; }
+"""
+
+
+def write(root: Path) -> Path:
+    """Write report.html, the figure and its data into the run folder; returns the page's path."""
+    found = results.load(root)
+    path = root / "report.html"
+    store.write_text(path, page(found, _line_search(found)))
+    return path
+
+
+def _line_search(found: Results) -> str:
+    """The figure's HTML; PNG, SVG and CSV go beside the report."""
+    rows = charts.line_search_rows(found)
+    if not rows:
+        return ""
+    chart = charts.line_search(rows)
+    drawn = charts.svg(chart)
+    store.write_text(found.root / "figures/line_search.svg", drawn)
+    store.write_via(found.root / "figures/line_search.png", lambda p: Path(p).write_bytes(charts.png(chart)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    store.write_text(found.root / "figures/line_search.csv", text.getvalue())
+    note = (
+        "Selection problems, common random numbers; bands are one standard error by problem; the ring is the chosen "
+        "step, the smallest within one standard error of the best. Selection scores are not results."
+    )
+    return f"<figure>{drawn}</figure><p class=note>{note}</p>"
+
+
+def page(found: Results, figure: str) -> str:
+    row = found.manifest["row"]
+    sections = [
+        ("Leaderboard", _grid(tables.MARKDOWN, [tables.cells(r) for r in _by_rank(found)]) + _explained()),
+        ("Paired differences", _pairs(found)),
+        ("Line search", figure or "<p>No method searched a step.</p>"),
+        ("Batches and directions", _batches(found)),
+        ("Cost", _costs(found)),
+        ("Status", _statuses(found)),
+        ("Provenance", _provenance(found)),
+    ]
+    body = "".join(f"<h2>{title}</h2>{content}" for title, content in sections if content)
+    title = html.escape(f"One-Shot RLVR: {row['domain']} / {row['test_benchmark']}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
+        f"<h1>{title}</h1><p class=verdict>{html.escape(results.verdict(found))}</p>{body}</body></html>\n"
+    )
+
+
+def _by_rank(found: Results) -> list[dict[str, Any]]:
+    return sorted(found.aggregate, key=lambda r: -float(r["pass@1"] or -1))
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<div class=scroll><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _explained() -> str:
+    return (
+        "<p class=note>pass@1 at the method's sampling temperature; gain is paired by problem with a 95 % interval; "
+        "format is the share of completions in the demanded format, format_free the accuracy when the same completions "
+        "are judged leniently. Every generated rollout is counted.</p>"
+    )
+
+
+def _pairs(found: Results) -> str:
+    rows = [
+        [f"{p['method']} - {p['other']}", f"{p['delta']:+.3f}", f"[{p['ci_low']:+.3f}, {p['ci_high']:+.3f}]",
+         console.number(p["p_value"], 4)]
+        for p in results.pairs(found)
+    ]  # fmt: skip
+    return _grid(("difference", "pass@1", "95 % interval", "p"), rows) if rows else ""
+
+
+def _batches(found: Results) -> str:
+    rows = []
+    for (method, seed), done in found.finished.items():
+        d = done.direction
+        if d is not None:
+            groups = d.groups_used + d.groups_dead
+            cells = (d.batch_pass_rate, d.groups_dead / max(groups, 1), d.snr, d.agreement, d.half_cosine)
+            gap = "" if d.logprob_gap is None else f"{d.logprob_gap:.1e}"
+            rows.append([method, seed, d.kind, groups, *(console.number(c) for c in cells), gap])
+    head = ("method", "seed", "direction", "groups", "batch pass rate", "dead groups", "SNR", "agreement",
+            "half-split cosine", "logprob gap")  # fmt: skip
+    return _grid(head, rows) if rows else ""
+
+
+def _costs(found: Results) -> str:
+    head = ("method", "train_rollouts", "selection_rollouts", "eval_rollouts", "gen_tokens", "train_tokens",
+            "verifier_calls", "updates", "wall_seconds", "cpu_seconds")  # fmt: skip
+    return _grid(head, [[r["method"], *(console.number(r[c] or 0, 0) for c in head[1:])] for r in found.aggregate])
+
+
+def _statuses(found: Results) -> str:
+    bad = [[r["method"], r["seed"], r["status"]] for r in found.rows if r["status"] != "ok"]
+    return _grid(("method", "seed", "status"), bad) if bad else ""
+
+
+def _provenance(found: Results) -> str:
+    shown = {key: value for key, value in found.manifest.items() if key != "row"}
+    text = json.dumps({**found.manifest["row"], **shown}, indent=1, default=list)
+    return f"<details><summary>manifest</summary><pre>{html.escape(text)}</pre></details>"

@@ -1,0 +1,61 @@
+"""What all methods and seeds of one run share: problems, engine, verifier pool, and how to report progress.
+
+Does: collect one draw under the run's settings.
+Doesn't: know methods, budgets or the journal (stages.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import sampling, verifying
+from harness.budget import Cost
+from harness.config import RunSpec
+from harness.sampling import Draw, RolloutBatch
+from harness.types import Benchmark, Engine, Policy, Problem
+from harness.verifying import VerifierPool
+
+Progress = Callable[[str, int, int], None]
+Notify = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What all methods and seeds of one run share. `train` holds the training problems of each seed."""
+
+    root: Path
+    spec: RunSpec
+    engine: Engine
+    pool: VerifierPool
+    benchmark: Benchmark
+    train: Mapping[int, tuple[Problem, ...]]
+    selection: tuple[Problem, ...]
+    test: tuple[Problem, ...]
+    progress: Progress
+    notify: Notify
+
+    @property
+    def max_tokens(self) -> int:
+        return self.spec.sampling.max_tokens or self.benchmark.max_tokens
+
+    @property
+    def base(self) -> Policy:
+        return Policy(base=self.spec.model)
+
+    def collect(
+        self, draw: Draw, problems: Sequence[Problem], *, run_seed: int, label: str
+    ) -> tuple[RolloutBatch, Cost]:
+        """Sample and judge one draw, with progress; too many verifier errors end the run."""
+        batch, cost = sampling.collect(
+            draw,
+            problems,
+            run_seed=run_seed,
+            engine=self.engine,
+            pool=self.pool,
+            progress=lambda done, total: self.progress(label, done, total),
+        )
+        verifying.check_errors([judged.verdict for judged in batch.judged()])
+        return batch, cost

@@ -1,0 +1,246 @@
+"""Sample and verify: from problems and a policy to judged groups on disk.
+
+Does: plan shards (whole groups of similar prompt length), let the engine sample and the pool judge them, write each
+shard whole or not at all, and read groups back one by one.
+Doesn't: weigh or average. A finished shard is never sampled again, so resume continues where a run stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from harness import seeds, store
+from harness.budget import Cost, Stopwatch
+from harness.types import Engine, Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
+from harness.verifying import VerifierPool
+
+Progress = Callable[[int, int], None]
+
+
+@store.record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """What to sample: `samples` completions, numbered from `first`, of every problem under one policy."""
+
+    purpose: str
+    policy: Policy
+    temperature: float
+    samples: int
+    max_tokens: int
+    first: int = 0
+    prefix: str = ""
+
+
+@store.record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One rollout's verdicts: in the benchmark's own format, and leniently ("free")."""
+
+    problem_id: str
+    sample_idx: int
+    verdict: Verdict
+    free: Verdict
+    truncated: bool
+    tokens: int
+
+
+@store.record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedShard:
+    """The verdict file of one shard, with what it cost."""
+
+    judged: tuple[Judged, ...]
+    cost: dict[str, float]
+
+
+@store.record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutBatch:
+    """A handle on judged rollouts on disk. Small and picklable; `folder` is relative to `root`."""
+
+    root: str
+    folder: str
+    problem_ids: tuple[str, ...]
+    shards: tuple[tuple[str, ...], ...]
+    temperature: float
+    samples: int
+
+    def judged(self) -> Iterator[Judged]:
+        for index in range(len(self.shards)):
+            yield from store.read_json(_verdict_path(Path(self.root), self.folder, index)).judged
+
+    def group(self, problem_id: str) -> tuple[Rollout, ...]:
+        """One problem's rollouts, read from its shard without loading the rest."""
+        index = next(i for i, ids in enumerate(self.shards) if problem_id in ids)
+        return read_group(_shard_path(Path(self.root), self.folder, index), problem_id)
+
+
+def collect(
+    draw: Draw,
+    problems: Sequence[Problem],
+    *,
+    run_seed: int,
+    engine: Engine,
+    pool: VerifierPool,
+    progress: Progress,
+) -> tuple[RolloutBatch, Cost]:
+    """Sample and judge; finished shards are read, not redone. The cost is the stored one of every shard."""
+    root, plan = engine.root, plan_shards(draw, problems, run_seed=run_seed, rollouts=engine.limits().shard_rollouts)
+    folder = _folder(draw, problems, run_seed)
+    known = {problem.id: problem for problem in problems}
+    missing = [i for i in range(len(plan)) if not _verdict_path(root, folder, i).exists()]
+    done = len(plan) - len(missing)
+    progress(done, len(plan))
+    watch = Stopwatch()
+    for index, rollouts in zip(missing, engine.sample([plan[i] for i in missing], draw.policy), strict=True):
+        write_shard(_shard_path(root, folder, index), rollouts)
+        judged = judge(rollouts, known, pool)
+        seconds = watch.cost()
+        watch = Stopwatch()
+        used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
+        store.write_json(_verdict_path(root, folder, index), JudgedShard(judged=judged, cost=used))
+        done += 1
+        progress(done, len(plan))
+    batch = RolloutBatch(
+        root=str(root),
+        folder=folder,
+        problem_ids=tuple(known),
+        shards=tuple(tuple(request.problem_id for request in shard) for shard in plan),
+        temperature=draw.temperature,
+        samples=draw.samples,
+    )
+    return batch, _cost(batch)
+
+
+def _cost(batch: RolloutBatch) -> Cost:
+    """Tokens, verifier calls and seconds of a batch; the caller says which purpose its rollouts count for."""
+    cost = Cost()
+    for index in range(len(batch.shards)):
+        shard: JudgedShard = store.read_json(_verdict_path(Path(batch.root), batch.folder, index))
+        tokens = sum(judged.tokens for judged in shard.judged)
+        cost = cost.plus(Cost(gen_tokens=tokens, verifier_calls=len(shard.judged), **shard.cost))  # type: ignore[arg-type]
+    return cost
+
+
+def plan_shards(draw: Draw, problems: Sequence[Problem], *, run_seed: int, rollouts: int) -> list[Shard]:
+    """Groups ordered by prompt length, cut into shards of about `rollouts` completions; at least one group each."""
+    per_shard = max(1, rollouts // draw.samples)
+    ordered = sorted(problems, key=lambda p: (len(p.prompt), p.id))
+    requests = [_request(draw, problem, run_seed) for problem in ordered]
+    return [tuple(requests[start : start + per_shard]) for start in range(0, len(requests), per_shard)]
+
+
+def _request(draw: Draw, problem: Problem, run_seed: int) -> SampleRequest:
+    idxs = tuple(range(draw.first, draw.first + draw.samples))
+    return SampleRequest(
+        problem_id=problem.id,
+        prompt=draw.prefix + problem.prompt,
+        sample_idxs=idxs,
+        seeds=tuple(seeds.seed_for(run_seed, draw.purpose, problem.id, i) for i in idxs),
+        temperature=draw.temperature,
+        max_tokens=draw.max_tokens,
+    )
+
+
+def _folder(draw: Draw, problems: Sequence[Problem], run_seed: int) -> str:
+    """Named by content, so that methods which ask for the same draws share them."""
+    key = store.fingerprint([draw, [problem.id for problem in problems]])
+    return f"{run_seed}/{draw.purpose.replace('/', '-')}-{key[:12]}"
+
+
+def _shard_path(root: Path, folder: str, index: int) -> Path:
+    return root / "rollouts" / folder / f"shard-{index:05d}.safetensors"
+
+
+def _verdict_path(root: Path, folder: str, index: int) -> Path:
+    return root / "verdicts" / folder / f"shard-{index:05d}.json"
+
+
+def judge(rollouts: Sequence[Rollout], problems: dict[str, Problem], pool: VerifierPool) -> tuple[Judged, ...]:
+    """Verdicts in the benchmark's format; strict verdicts that are not CORRECT are judged leniently as well."""
+    verdicts = pool.verify([(problems[r.problem_id], r.text) for r in rollouts])
+    again = [
+        i
+        for i, (rollout, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
+        if problems[rollout.problem_id].strict and verdict.outcome in (Outcome.WRONG, Outcome.UNPARSED)
+    ]
+    free = list(verdicts)
+    lenient = pool.verify([(_lenient(problems[rollouts[i].problem_id]), rollouts[i].text) for i in again])
+    for i, verdict in zip(again, lenient, strict=True):
+        free[i] = verdict
+    return tuple(
+        Judged(
+            problem_id=rollout.problem_id,
+            sample_idx=rollout.sample_idx,
+            verdict=verdict,
+            free=other,
+            truncated=rollout.finish is Finish.LENGTH,
+            tokens=len(rollout.completion_tokens),
+        )
+        for rollout, verdict, other in zip(rollouts, verdicts, free, strict=True)
+    )
+
+
+def _lenient(problem: Problem) -> Problem:
+    return replace(problem, meta={**problem.meta, "answer_format": "lenient"})
+
+
+def write_shard(path: Path, rollouts: Sequence[Rollout]) -> None:
+    """One safetensors file: flat arrays with offsets, and a JSON index of groups in the header."""
+    texts = [rollout.text.encode() for rollout in rollouts]
+    arrays = {
+        "completion_tokens": np.concatenate([r.completion_tokens for r in rollouts]),
+        "logprobs": np.concatenate([r.logprobs for r in rollouts]),
+        "lengths": np.array([len(r.completion_tokens) for r in rollouts], dtype=np.int64),
+        "seeds": np.array([r.seed for r in rollouts], dtype=np.int64),
+        "sample_idxs": np.array([r.sample_idx for r in rollouts], dtype=np.int64),
+        "text": np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8),
+        "text_lengths": np.array([len(text) for text in texts], dtype=np.int64),
+    }
+    prompts: dict[str, Any] = {}
+    for row, rollout in enumerate(rollouts):
+        entry = prompts.setdefault(rollout.problem_id, {"first": row, "count": 0})
+        entry["count"] += 1
+        entry["prompt"] = rollout.prompt_tokens.tolist()
+    header = {
+        "groups": json.dumps(prompts),
+        "finish": json.dumps([str(r.finish) for r in rollouts]),
+        "policy": rollouts[0].policy,
+    }
+    store.write_via(path, lambda temporary: save_file(arrays, temporary, header))
+
+
+def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
+    with safe_open(path, framework="np") as file:
+        header = file.metadata()
+        entry = json.loads(header["groups"])[problem_id]
+        first, count = entry["first"], entry["count"]
+        finish = json.loads(header["finish"])
+        ends = np.concatenate([[0], np.cumsum(file.get_tensor("lengths"))])
+        text_ends = np.concatenate([[0], np.cumsum(file.get_tensor("text_lengths"))])
+        tokens, logprobs = file.get_slice("completion_tokens"), file.get_slice("logprobs")
+        text = file.get_slice("text")
+        sample_idxs, rollout_seeds = file.get_tensor("sample_idxs"), file.get_tensor("seeds")
+        prompt = np.asarray(entry["prompt"], dtype=np.int32)
+        return tuple(
+            Rollout(
+                problem_id=problem_id,
+                sample_idx=int(sample_idxs[row]),
+                policy=header["policy"],
+                seed=int(rollout_seeds[row]),
+                prompt_tokens=prompt,
+                completion_tokens=tokens[int(ends[row]) : int(ends[row + 1])],
+                logprobs=logprobs[int(ends[row]) : int(ends[row + 1])],
+                text=bytes(text[int(text_ends[row]) : int(text_ends[row + 1])]).decode(),
+                finish=Finish(finish[row]),
+            )
+            for row in range(first, first + count)
+        )

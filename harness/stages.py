@@ -1,0 +1,346 @@
+"""What a method composes: sample, weigh, direct, step, train, select; journalled, metered, shared.
+
+Does: give every method the same stages under one budget; remember each finished call, so that a resumed method runs
+from the top and finished calls return from disk; share identical draws and gradients between methods while charging
+each in full.
+Doesn't: decide anything about a method, or let one touch files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from harness import directions, evaluating, stepping, store
+from harness.budget import Budget, Cost, Stopwatch
+from harness.directions import PolicyGradient, WeighedBatch
+from harness.errors import HarnessError
+from harness.run import Run
+from harness.sampling import Draw, RolloutBatch
+from harness.types import (
+    Candidate,
+    Contender,
+    Direction,
+    Move,
+    Objective,
+    Optimizer,
+    Policy,
+    Problem,
+    Rollout,
+    Score,
+    Search,
+    Trainer,
+)
+
+T = TypeVar("T")
+
+
+class Scored(NamedTuple):
+    """A policy's score on the selection split, with the draws behind it and what they cost."""
+
+    score: Score
+    batch: RolloutBatch
+    cost: Cost
+
+
+class Stages:
+    """The stages as one method in one run seed sees them.
+
+    `train_problems` and `selection_problems` are what it may learn and choose from; `options` are the method's own,
+    checked; `budget` is its meter. `last_search` and `last_direction` are what its row reports.
+    """
+
+    def __init__(self, run: Run, *, method: str, seed: int, options: Mapping[str, Any]) -> None:
+        self._run, self.method, self.seed, self.options = run, method, seed, options
+        self.folder = f"methods/{method}/{seed}"
+        self._journal = store.Journal(run.root / self.folder / "journal")
+        self.budget = Budget(train=run.spec.budget, selection=run.spec.selection_total)
+        self.train_problems, self.selection_problems = run.train[seed], run.selection
+        self.group = run.spec.sampling.group
+        self.temperature = run.spec.sampling.temperature
+        self.base = run.base
+        self.last_search: Search | None = None
+        self.last_direction: Direction | None = None
+
+    def _call(self, stage: str, arguments: Any, work: Callable[[], tuple[T, Cost]]) -> T:
+        started = time.monotonic()
+        result, cost, replayed = self._journal.call(stage, arguments, work)
+        self.budget.charge(cost)
+        if not replayed:
+            summary = {"method": self.method, "seed": self.seed, "seconds": time.monotonic() - started}
+            self._run.notify(stage, {**summary, **{k: v for k, v in cost._asdict().items() if v}})
+        return result
+
+    def base_batch(self) -> RolloutBatch:
+        """The training batch of the base policy, as large as the budget: shared by methods, charged to each."""
+        return self.sample(self.train_problems, self.base, samples=self.group, iteration=0)
+
+    def sample(self, problems: Sequence[Problem], policy: Policy, *, samples: int, iteration: int) -> RolloutBatch:
+        """Draw and judge training rollouts. `iteration` numbers the fresh draws of an iterating method from 0."""
+        rollouts = len(problems) * samples
+        draw = Draw(
+            purpose=f"train/{iteration}",
+            policy=policy,
+            temperature=self.temperature,
+            samples=samples,
+            max_tokens=self._run.max_tokens,
+        )
+
+        def work() -> tuple[RolloutBatch, Cost]:
+            self.budget.require(train=rollouts)
+            label = f"{self.method}: sample {rollouts} rollouts"
+            batch, cost = self._run.collect(draw, problems, run_seed=self.seed, label=label)
+            return replace(batch, root=""), cost._replace(train_rollouts=rollouts)
+
+        batch = self._call("sample", [draw, [p.id for p in problems]], work)
+        return replace(batch, root=str(self._run.root))  # a run folder may have moved since
+
+    def weigh(self, batch: RolloutBatch, *, scheme: str = "grpo", shuffle: bool = False) -> WeighedBatch:
+        """Advantages per group; `shuffle` permutes the rewards within each group first (a control)."""
+        known = {p.id: p for p in self.train_problems}
+        return directions.weigh(
+            batch,
+            [known[problem_id] for problem_id in batch.problem_ids],
+            rewards=self._run.spec.rewards,
+            scheme=scheme,
+            shuffle_seed=self.seed if shuffle else None,
+        )
+
+    def direct(self, weighed: WeighedBatch, policy: Policy, objective: Objective | None = None) -> Direction:
+        """The raw ascent direction at `policy`. Raises NoSignal when every group is dead."""
+        goal = objective or PolicyGradient()
+        key = store.fingerprint([weighed.key, policy.id, repr(goal)])
+
+        def work() -> tuple[Direction, Cost]:
+            directions.require_signal(weighed)
+            return self._gradient(weighed, policy, goal, out=f"directions/{self.seed}/{key}.safetensors")
+
+        self.last_direction = self._call("direct", key, work)
+        return self.last_direction
+
+    def _gradient(
+        self, weighed: WeighedBatch, policy: Policy, objective: Objective, *, out: str
+    ) -> tuple[Direction, Cost]:
+        """Another method may have asked for the same gradient: then it is read, and charged all the same."""
+        stored = self._run.root / f"{out}.json"
+        if not stored.exists():
+            self._run.progress(f"{self.method}: gradient of {int(weighed.normaliser)} rollouts", 0, 1)
+            watch = Stopwatch()
+            raw = self._run.engine.gradient(weighed, policy, objective, out=Path(out))
+            raw = replace(raw, groups_dead=weighed.groups_dead, batch_pass_rate=weighed.pass_rate)
+            cost = watch.cost()._replace(train_tokens=raw.tokens)
+            store.write_json(stored, {"direction": raw, "cost": cost._asdict()})
+            self._run.progress(f"{self.method}: gradient of {int(weighed.normaliser)} rollouts", 1, 1)
+        entry = store.read_json(stored)
+        direction: Direction = entry["direction"]
+        self._check_gap(direction)
+        return direction, Cost(**entry["cost"])
+
+    def _check_gap(self, direction: Direction) -> None:
+        limit, gap = self._run.spec.sampling.logprob_gap, direction.logprob_gap
+        if gap is not None and not gap <= limit:
+            raise HarnessError(
+                f"trainer and sampler disagree by {gap:.3g} nats on a token (limit sampling.logprob_gap = {limit}): "
+                "the gradient would be of another policy. Use --set engine.dtype=float32, or raise the limit knowingly."
+            )
+
+    def transform(self, raw: Direction, kind: str) -> Direction:
+        """The direction of `kind` made from a raw gradient (harness/directions.py)."""
+        out = f"{self.folder}/direction.safetensors"
+
+        def work() -> tuple[Direction, Cost]:
+            watch = Stopwatch()
+            return directions.transform(raw, kind, root=self._run.root, out=out), watch.cost()
+
+        self.last_direction = self._call("transform", [raw.digest, kind], work)
+        return self.last_direction
+
+    def randomise(self, direction: Direction) -> Direction:
+        """A Gaussian direction with the per-tensor norms of `direction` (a control)."""
+        out = f"{self.folder}/random.safetensors"
+
+        def work() -> tuple[Direction, Cost]:
+            watch = Stopwatch()
+            return directions.random_like(direction, seed=self.seed, root=self._run.root, out=out), watch.cost()
+
+        self.last_direction = self._call("randomise", direction.digest, work)
+        return self.last_direction
+
+    def search(self, direction: Direction, *, origin: Policy | None = None) -> Search:
+        """Line search from `origin` (the base) over steps solved for the spec's KL targets, zero included."""
+        start = origin or self.base
+        arguments = [direction.digest, start.id]
+        self.last_search = self._call("search", arguments, lambda: self._search(direction, start))
+        return self.last_search
+
+    def _search(self, direction: Direction, origin: Policy) -> tuple[Search, Cost]:
+        targets = self._run.spec.search.kl_targets
+        sizes = self._sizes(len(targets) + 1)
+        label = f"{self.method}: line search"
+        self._run.progress(label, 0, len(targets) + 1)
+        zero = self._score(Contender(policies=(origin,)), sizes, label="")
+        rollouts = [r for problem_id in zero.batch.problem_ids for r in zero.batch.group(problem_id)]
+        watch = Stopwatch()
+
+        def kl_at(step: float) -> float:
+            return self._kl(rollouts, origin, _stepped(origin, direction, step))
+
+        solved = stepping.solve_steps(kl_at, targets, direction_norm=direction.norm, weight_norm=direction.weight_norm)
+        cost = zero.cost.plus(watch.cost())
+        entropy, spent = self._entropy(zero.batch, origin, self.temperature)
+        candidates = [Candidate(policy=origin, step=0.0, relative_step=0.0, score=zero.score, kl=0.0, entropy=entropy)]
+        cost = cost.plus(spent)
+        for done, point in enumerate(solved, start=1):
+            self._run.progress(label, done, len(solved) + 1)
+            policy = _stepped(origin, direction, point.step)
+            scored = self._score(Contender(policies=(policy,)), sizes, label="")
+            entropy, spent = self._entropy(scored.batch, policy, self.temperature)
+            cost = cost.plus(scored.cost).plus(spent)
+            candidates.append(
+                Candidate(
+                    policy=policy,
+                    step=point.step,
+                    relative_step=point.step * direction.norm / direction.weight_norm,
+                    score=scored.score,
+                    kl=point.kl,
+                    entropy=entropy,
+                    kl_target=point.target,
+                )
+            )
+        self._run.progress(label, len(solved) + 1, len(solved) + 1)
+        chosen, best = stepping.choose(candidates)
+        return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
+
+    def select(self, contenders: Sequence[Contender], *, cautious: bool = False) -> Search:
+        """Score contenders (checkpoints, temperatures, ...) on the selection split, the most cautious first."""
+        arguments = [list(contenders), cautious]
+        self.last_search = self._call("select", arguments, lambda: self._select(contenders, cautious))
+        return self.last_search
+
+    def _select(self, contenders: Sequence[Contender], cautious: bool) -> tuple[Search, Cost]:
+        sizes, cost, candidates = self._sizes(len(contenders)), Cost(), []
+        for done, contender in enumerate(contenders):
+            self._run.progress(f"{self.method}: selection", done, len(contenders))
+            scored = self._score(contender, sizes, label="")
+            policy = contender.policies[0]
+            temperature = self.temperature if contender.temperature is None else contender.temperature
+            entropy, spent = self._entropy(scored.batch, policy, temperature)
+            cost = cost.plus(scored.cost).plus(spent)
+            relative = self._run.engine.displacement(policy).relative
+            candidates.append(
+                Candidate(policy=policy, step=0.0, relative_step=relative, score=scored.score, entropy=entropy)
+            )
+        self._run.progress(f"{self.method}: selection", len(contenders), len(contenders))
+        chosen, best = stepping.choose(candidates, cautious=cautious)
+        return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
+
+    def _sizes(self, candidates: int) -> tuple[int, int]:
+        """Problems and samples for each candidate, out of what is left of the selection budget."""
+        spec = self._run.spec.search
+        if self.budget.selection_left < candidates:
+            self.budget.require(selection=candidates)
+        problems = min(spec.problems, len(self.selection_problems))
+        return stepping.selection_sizes(self.budget.selection_left, candidates, problems=problems, samples=spec.samples)
+
+    def _score(self, contender: Contender, sizes: tuple[int, int], *, label: str) -> Scored:
+        """Selection draws use the same seeds for every candidate: common random numbers."""
+        problems = self.selection_problems[: sizes[0]]
+        batches, cost = [], Cost()
+        for policy in contender.policies:
+            draw = Draw(
+                purpose="selection",
+                policy=policy,
+                temperature=self.temperature if contender.temperature is None else contender.temperature,
+                samples=sizes[1],
+                max_tokens=self._run.max_tokens,
+                prefix=contender.prefix,
+            )
+            batch, spent = self._run.collect(draw, problems, run_seed=self.seed, label=label)
+            batches.append(batch)
+            cost = cost.plus(spent._replace(selection_rollouts=len(problems) * sizes[1]))
+        score = evaluating.score_of(batches, problems, combine=contender.combine)
+        return Scored(score, batches[0], cost)
+
+    def _kl(self, rollouts: Sequence[Rollout], origin: Policy, policy: Policy) -> float:
+        scores = self._run.engine.score(rollouts, origin, temperature=self.temperature, kl_to=policy)
+        return float(np.concatenate([score.kl_T for score in scores if score.kl_T is not None]).mean())
+
+    def _entropy(self, batch: RolloutBatch, policy: Policy, temperature: float) -> tuple[float | None, Cost]:
+        """Mean entropy per token on the policy's own completions; none for greedy draws."""
+        if temperature == 0:
+            return None, Cost()
+        watch = Stopwatch()
+        rollouts = [r for problem_id in batch.problem_ids for r in batch.group(problem_id)]
+        scores = self._run.engine.score(rollouts, policy, temperature=temperature)
+        return float(np.concatenate([score.entropy_T for score in scores]).mean()), watch.cost()
+
+    def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
+        """AdamW from `policy` on; one per method and seed."""
+        return StageTrainer(self, self._run, policy, optimizer)
+
+
+class StageTrainer:
+    """A trainer whose steps are journalled: after a kill, finished steps return from disk and the last state loads.
+
+    `policy` is the live policy; it can be sampled from until the second step after it, or for ever after `keep()`.
+    """
+
+    def __init__(self, stages: Stages, run: Run, policy: Policy, optimizer: Optimizer) -> None:
+        self._stages, self._run, self._start, self._optimizer = stages, run, policy, optimizer
+        self._folder = f"{stages.folder}/trainer"
+        self._engine_trainer: Trainer | None = None
+        self._kept: set[int] = set()
+        self.steps = 0
+        self.policy = policy
+
+    def step(self, weighed: WeighedBatch, objective: Objective) -> Policy:
+        """One optimizer update on a weighed batch; a batch without signal changes nothing and is counted."""
+        arguments = [self._start.id, list(self._optimizer), weighed.key, repr(objective), self.steps]
+        self.policy = self._stages._call("train", arguments, lambda: self._step(weighed, objective))
+        self.steps += 1
+        return self.policy
+
+    def keep(self) -> Policy:
+        """Keep the live policy's file, as a candidate for selection."""
+        self._kept.add(self.steps)
+        return self.policy
+
+    def _step(self, weighed: WeighedBatch, objective: Objective) -> tuple[Policy, Cost]:
+        watch = Stopwatch()
+        if not weighed.sub_batches:
+            return self.policy, watch.cost()._replace(updates=1)
+        number = self.steps + 1
+        trainer = self._live()
+        seen = trainer.step(weighed, objective)
+        out = f"{self._folder}/step-{number:04d}.safetensors"
+        trainer.checkpoint(self._run.root / out)
+        trainer.save(self._state(number))
+        for old in range(number - 1):
+            if old not in self._kept:
+                (self._run.root / f"{self._folder}/step-{old:04d}.safetensors").unlink(missing_ok=True)
+            self._state(old).unlink(missing_ok=True)
+        move = Move(kind="checkpoint", path=out, digest=store.digest(self._run.root / out))
+        cost = watch.cost()._replace(updates=1, train_tokens=int(seen["tokens"]))
+        return Policy(base=self._start.base, moves=(move,)), cost
+
+    def _live(self) -> Trainer:
+        """The engine's trainer, brought to the last finished step."""
+        if self._engine_trainer is None:
+            self._engine_trainer = self._run.engine.trainer(self._start, self._optimizer)
+            last = max((n for n in range(1, self.steps + 1) if self._state(n).exists()), default=0)
+            if last:
+                self._engine_trainer.load(self._state(last))
+        return self._engine_trainer
+
+    def _state(self, number: int) -> Path:
+        return self._run.root / f"{self._folder}/state-{number:04d}.safetensors"
+
+
+def _stepped(origin: Policy, direction: Direction, step: float) -> Policy:
+    move = Move(kind="direction", path=direction.path, digest=direction.digest, step=step)
+    return replace(origin, moves=(*origin.moves, move))

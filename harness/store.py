@@ -1,0 +1,144 @@
+"""The run folder: files that are whole or absent, records as JSON, and the journal that makes resume free.
+
+Does: write under a temporary name, fsync, rename; encode records; remember finished stage calls by ordinal and a
+hash of their arguments.
+Doesn't: lock (one process owns a run folder), delete, or know what a stage means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+import os
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness import types
+from harness.budget import Cost
+from harness.errors import HarnessError
+
+T = TypeVar("T")
+RECORDS: dict[str, type[Any]] = {
+    name: kind for name, kind in vars(types).items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+}
+
+
+def record(kind: type[T]) -> type[T]:
+    """Class decorator: let `decode` rebuild this record."""
+    RECORDS[kind.__name__] = kind
+    return kind
+
+
+def write_via(path: Path, writer: Callable[[str], object]) -> None:
+    """Let `writer` fill a temporary file, then make it appear at `path` at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    writer(str(temporary))
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_via(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(encode(value), indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return decode(json.loads(path.read_text(encoding="utf-8")))
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def encode(value: Any) -> Any:
+    """Records become {"!": class name, field: ...}; tuples become lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"!": type(value).__name__, **fields}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [encode(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): encode(item) for key, item in value.items()}
+    return value
+
+
+def decode(value: Any) -> Any:
+    """The inverse of `encode`; sequences come back as tuples."""
+    if isinstance(value, list):
+        return tuple(decode(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    fields = {key: decode(item) for key, item in value.items() if key != "!"}
+    if "!" not in value:
+        return fields
+    kind = RECORDS[value["!"]]
+    for name, choices in _enum_fields(kind).items():
+        fields[name] = choices(fields[name])
+    return kind(**fields)
+
+
+@functools.cache
+def _enum_fields(kind: Callable[..., Any]) -> dict[str, type[enum.Enum]]:
+    hints = typing.get_type_hints(kind)
+    return {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, enum.Enum)}
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits that identify a JSON-like value or record."""
+    return hashlib.sha256(json.dumps(encode(value), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_lines(path: Path, rows: list[Any]) -> None:
+    write_text(path, "".join(json.dumps(encode(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            yield decode(json.loads(line))
+
+
+class Journal:
+    """Finished stage calls of one method, one file each.
+
+    A method is deterministic, so on resume its n-th call has the same arguments as before; a different hash means
+    that the code or the spec has changed under the run, which is an error, not a reason to mix two runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ordinal = 0
+
+    def call(self, stage: str, arguments: Any, work: Callable[[], tuple[T, Cost]]) -> tuple[T, Cost, bool]:
+        """Return (result, cost, replayed)."""
+        self.ordinal += 1
+        path = self.folder / f"{self.ordinal:04d}-{stage}.json"
+        key = fingerprint(arguments)
+        if path.exists():
+            entry = read_json(path)
+            if entry["key"] != key:
+                raise HarnessError(
+                    f"{path} was written by a call with other arguments: the method or the spec changed since. "
+                    "Start a new run instead of resuming this one."
+                )
+            return entry["result"], Cost(**entry["cost"]), True
+        result, cost = work()
+        write_json(path, {"stage": stage, "key": key, "result": result, "cost": cost._asdict()})
+        return result, cost, False

@@ -1,0 +1,421 @@
+"""The records that travel between stages, and the protocols that plugins implement.
+
+Does: define frozen, keyword-only records and the Domain, Engine, Trainer, Objective and Method faces.
+Doesn't: import torch, read files or hold behaviour beyond derived properties.
+
+Four things are never confused: a wrong answer (`Outcome.WRONG`), an unparseable answer (`Outcome.UNPARSED`),
+a truncated completion (`Finish.LENGTH`, on the rollout) and a failing verifier (`Outcome.ERROR`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.stages import Stages
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Outcome(StrEnum):
+    """What the verifier says of one completion."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSED = "unparsed"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+class Finish(StrEnum):
+    """Why the sampler stopped."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One task. `prompt` is plain text; `answer` is what the domain's verifier compares with.
+
+    `meta["answer_format"]` is "strict" or "lenient" (docs/design.md section 5); domains may keep more there.
+    """
+
+    id: str
+    prompt: str
+    answer: Json
+    level: int | None = None
+    subject: str | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 of the prompt with white space collapsed: two problems with one prompt are one problem."""
+        return hashlib.sha256(" ".join(self.prompt.split()).encode()).hexdigest()
+
+    @property
+    def strict(self) -> bool:
+        return self.meta.get("answer_format", "lenient") == "strict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rollout:
+    """One completion drawn from one policy.
+
+    `completion_tokens` includes the end-of-sequence token when `finish` is STOP. `logprobs` has one entry per
+    completion token: the sampler's natural-log probability at the sampling temperature. `text` is without EOS.
+    """
+
+    problem_id: str
+    sample_idx: int
+    policy: str
+    seed: int
+    prompt_tokens: IntArray
+    completion_tokens: IntArray
+    logprobs: FloatArray
+    text: str
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`extracted` is the canonical answer (votes use it); `seconds` and `verifier` are stamped by the pool."""
+
+    outcome: Outcome
+    extracted: str | None = None
+    format_ok: bool = False
+    detail: str = ""
+    seconds: float = 0.0
+    verifier: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One term of a policy recipe: `direction` adds step * tensors, `checkpoint` replaces the weights.
+
+    `path` is relative to the run folder; `digest` is the sha256 of the file's content.
+    """
+
+    kind: str
+    path: str
+    digest: str
+    step: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A recipe, never a mutated model: the base and the moves applied to it, in order."""
+
+    base: str
+    moves: tuple[Move, ...] = ()
+
+    @property
+    def id(self) -> str:
+        parts = [[m.kind, m.digest, m.step] for m in self.moves]
+        return hashlib.sha256(json.dumps([self.base, parts]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """What a method hands in to be evaluated on test problems.
+
+    `combine`: "single" scores each of `n` completions; "vote" takes the majority of the canonical answers of
+    `n` completions of every policy; "oracle" counts a problem as solved when any completion is correct.
+    `temperature` None means the run's sampling temperature. `prefix` is put before every prompt.
+    """
+
+    policies: tuple[Policy, ...]
+    temperature: float | None = None
+    n: int | None = None
+    combine: str = "single"
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direction:
+    """An ascent direction in parameter space, stored as one safetensors file at `path` (relative to the run).
+
+    `norm` is the Euclidean norm over all tensors, `weight_norm` that of the base parameters. `snr`,
+    `agreement` and `half_cosine` come from `sub_batches` disjoint sub-batches (docs/metrics.md) and are None
+    below four. `logprob_gap` is the largest |trainer - sampler| token log-probability of the batch, in nats.
+    """
+
+    id: str
+    kind: str
+    norm: float
+    weight_norm: float
+    path: str
+    digest: str
+    groups_used: int = 0
+    groups_dead: int = 0
+    sub_batches: int = 0
+    snr: float | None = None
+    agreement: float | None = None
+    half_cosine: float | None = None
+    logprob_gap: float | None = None
+    batch_pass_rate: float | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Verdict counts of one contender on one problem set; tuples are per problem, in `problem_ids` order.
+
+    `correct` is judged in the benchmark's own answer format, `correct_free` leniently; ERROR rollouts are
+    outside `n`. Shares are over all drawn completions.
+    """
+
+    problem_ids: tuple[str, ...]
+    n: tuple[int, ...]
+    correct: tuple[int, ...]
+    correct_free: tuple[int, ...]
+    format: float
+    truncated: float
+    unparsed: float
+    timeouts: float
+    errors: int
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over problems of correct / n; problems without a verdict are left out; NaN when none is left."""
+        rates = [c / n for c, n in zip(self.correct, self.n, strict=True) if n]
+        return float(np.mean(rates)) if rates else float("nan")
+
+    @property
+    def accuracy_free(self) -> float:
+        rates = [c / n for c, n in zip(self.correct_free, self.n, strict=True) if n]
+        return float(np.mean(rates)) if rates else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One point of a search: a step along a direction (or any other policy) scored on the selection split.
+
+    `kl` is KL(base || candidate) and `entropy` the candidate's own, both mean nats per token (section 4 of
+    docs/design.md); `kl_target` is what the step was solved for.
+    """
+
+    policy: Policy
+    step: float
+    relative_step: float
+    score: Score
+    kl: float | None = None
+    entropy: float | None = None
+    kl_target: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A finished search: every candidate, zero first, and which one was chosen and which scored best."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    best: int
+
+    @property
+    def winner(self) -> Candidate:
+        return self.candidates[self.chosen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """`len(sample_idxs)` completions of one prompt; `seeds` holds one 63-bit seed per completion.
+
+    `temperature` 0 means greedy.
+    """
+
+    problem_id: str
+    prompt: str
+    sample_idxs: tuple[int, ...]
+    seeds: tuple[int, ...]
+    temperature: float
+    max_tokens: int
+
+
+Shard: TypeAlias = tuple[SampleRequest, ...]
+
+
+class TokenScore(NamedTuple):
+    """Teacher-forced quantities of one rollout, one entry per completion token, in nats."""
+
+    logprobs_T: FloatArray
+    entropy_T: FloatArray
+    kl_T: FloatArray | None
+
+
+class WeightedGroup(NamedTuple):
+    """Rollouts of one problem, none of weight 0, and one weight each."""
+
+    rollouts: tuple[Rollout, ...]
+    weights_G: npt.NDArray[np.float64]
+
+
+class Batch(Protocol):
+    """What a gradient is taken of. Picklable, so that workers read their own share from disk."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def normaliser(self) -> float: ...
+    @property
+    def num_sub_batches(self) -> int: ...
+    def read(self, sub_batch: int) -> Iterator[WeightedGroup]:
+        """The live groups of one sub-batch, in a fixed order, streamed."""
+        ...
+
+
+class TokenBatch(NamedTuple):
+    """One microbatch as an objective sees it; rows are rollouts, columns completion tokens."""
+
+    logprobs_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    weights_B: torch.Tensor
+    entropy_BT: torch.Tensor | None
+    old_logprobs_BT: torch.Tensor
+    ref_logprobs_BT: torch.Tensor | None
+
+
+class Objective(Protocol):
+    """A loss to minimise, summed over rollouts; the engine divides once by the batch's normaliser.
+
+    `needs` is a subset of {"entropy", "ref_logprob"}; log-probabilities of the current policy and of the sampler
+    (`old_logprobs_BT`) always come. `unit` is "rollout", or "group" when a group may not be split.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+    @property
+    def unit(self) -> str: ...
+    def loss(self, batch: TokenBatch) -> torch.Tensor: ...
+
+
+class Displacement(NamedTuple):
+    """How far a policy is from its base: |delta|, |delta| / |theta|, share of weights changed after the cast."""
+
+    norm: float
+    relative: float
+    changed: float
+
+
+class EngineLimits(NamedTuple):
+    """`context` in tokens (None: unknown); `shard_rollouts` is the sampling batch; bytes are estimates."""
+
+    context: int | None
+    shard_rollouts: int
+    parameters: int
+    bytes_weights: int
+    bytes_per_rollout: int
+
+
+class Optimizer(NamedTuple):
+    """AdamW as in torch; `clip` bounds the gradient norm (None: never)."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+
+
+class Trainer(Protocol):
+    """Optimizer state over live weights. `save` and `load` make every step resumable."""
+
+    def step(self, batch: Batch, objective: Objective) -> Mapping[str, float]:
+        """One update; returns flat numbers (loss, grad_norm, tokens)."""
+        ...
+
+    def checkpoint(self, path: Path) -> None:
+        """Write the live weights to one safetensors file."""
+        ...
+
+    def save(self, path: Path) -> None: ...
+    def load(self, path: Path) -> None: ...
+
+
+class Engine(Protocol):
+    """Holds the model. `root` (the run folder) resolves the relative paths of policy moves."""
+
+    root: Path
+
+    def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
+        """One list per shard, in order. The shard is the sampling batch: results never depend on other shards."""
+        ...
+
+    def score(
+        self, rollouts: Sequence[Rollout], policy: Policy, *, temperature: float, kl_to: Policy | None = None
+    ) -> list[TokenScore]:
+        """Teacher-forced log-probabilities, entropies and, with `kl_to`, the exact KL(policy || kl_to) per token."""
+        ...
+
+    def gradient(self, batch: Batch, policy: Policy, objective: Objective, *, out: Path) -> Direction:
+        """Minus the gradient of the loss over the batch, written to `out`; kind "raw"."""
+        ...
+
+    def trainer(self, policy: Policy, optimizer: Optimizer) -> Trainer: ...
+    def displacement(self, policy: Policy) -> Displacement: ...
+    def materialise(self, policy: Policy, folder: Path) -> None:
+        """Write the policy as a checkpoint that loads like any other model."""
+        ...
+
+    def limits(self) -> EngineLimits: ...
+    def identity(self) -> Mapping[str, str]:
+        """Model name and content hashes, for the manifest."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Benchmark(NamedTuple):
+    """A named problem source of a domain. `splits` are a subset of ("train", "selection", "test")."""
+
+    name: str
+    splits: tuple[str, ...]
+    answer_format: str
+    licence: str
+    source: str
+    max_tokens: int
+
+
+class Specimen(NamedTuple):
+    """A completion with its expected verdict: gold, near miss or hostile."""
+
+    completion: str
+    expected: Outcome
+
+
+class Domain(Protocol):
+    """A problem domain and its verifier.
+
+    `verify` is pure and picklable; the pool bounds its time. Optional methods: `open()` and `close()`, called
+    once in each pool worker, and `time_limit(problem) -> seconds`.
+    """
+
+    name: str
+    version: int
+
+    def benchmarks(self) -> Iterable[Benchmark]: ...
+    def problems(self, benchmark: str, split: str, *, seed: int, limit: int) -> Iterator[Problem]: ...
+    def verify(self, problem: Problem, completion: str) -> Verdict: ...
+    def specimens(self, problem: Problem) -> Iterable[Specimen]: ...
+
+
+class Method(Protocol):
+    """Composes stages into a contender. Deterministic, holds no state, never touches files."""
+
+    name: str
+    version: int
+
+    def run(self, stages: Stages) -> Contender: ...

@@ -1,0 +1,208 @@
+"""The `hf` engine: any causal language model that transformers loads, sampled and differentiated by our own loops.
+
+Does: spread shards, scoring and sub-batch gradients over worker processes, each single-threaded, and reduce
+sub-batch gradients in index order, so that results are bitwise equal for every number of workers.
+Doesn't: truncate distributions, merge adapters, or keep optimizer state (training.py).
+
+Departures from common practice, numbered:
+1. The planned shard is the sampling batch; shards never mix, so a rollout does not depend on who sampled it.
+2. Gradients are sums over completions of sequence-summed log-probabilities at the sampling temperature, divided
+   once by the number of rollouts drawn, dead groups included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save_file
+
+from harness import stats, store
+from harness.types import (
+    Batch,
+    Direction,
+    Displacement,
+    EngineLimits,
+    Objective,
+    Optimizer,
+    Policy,
+    Rollout,
+    Shard,
+    TokenScore,
+)
+from harness_engines.local import Local, ModelSpec, SubGradient
+from harness_engines.model import file_hashes
+from harness_engines.training import HfTrainer
+from harness_engines.workers import Workers
+
+SCORE_CHUNK = 256  # rollouts per scoring task; fixed, so that worker counts do not change results
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+class HfEngine:
+    """`options`: dtype, device ("auto"), workers, shard_rollouts, microbatch_tokens, trust_remote_code."""
+
+    def __init__(self, model: str, root: Path, options: Mapping[str, Any]) -> None:
+        self.root = root
+        device = _device(str(options["device"]))
+        path = _embedded() if model == "tiny" else model
+        self.spec = ModelSpec(
+            path=path,
+            root=root,
+            dtype=_dtype(str(options["dtype"]), device),
+            device=device,
+            microbatch_tokens=int(options["microbatch_tokens"]),
+            trust_remote_code=bool(options["trust_remote_code"]),
+        )
+        self.shard_rollouts = int(options["shard_rollouts"])
+        self.local = Local(self.spec)
+        count = int(options["workers"]) if device == "cpu" else 1
+        self._workers = Workers(count, Local, self.spec) if count > 1 else None
+
+    def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        if self._workers is None:
+            return (getattr(self.local, name)(*task) for task in tasks)
+        return self._workers.run([(name, task) for task in tasks])
+
+    def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
+        return self._run("sample", [(shard, policy) for shard in shards])
+
+    def score(
+        self, rollouts: Sequence[Rollout], policy: Policy, *, temperature: float, kl_to: Policy | None = None
+    ) -> list[TokenScore]:
+        chunks = [rollouts[start : start + SCORE_CHUNK] for start in range(0, len(rollouts), SCORE_CHUNK)]
+        parts = self._run("score", [(chunk, policy, temperature, kl_to) for chunk in chunks])
+        return [score for part in parts for score in part]
+
+    def gradient(self, batch: Batch, policy: Policy, objective: Objective, *, out: Path) -> Direction:
+        tasks = [(batch, index, policy, objective) for index in range(batch.num_sub_batches)]
+        total = _Reduction(batch.normaliser)
+        for part in self._run("gradient", tasks):
+            total.add(part)
+        weights = self.local.model.weights(policy)
+        norms = {name: float(t.double().norm()) for name, t in weights.items()}
+        path = self.root / out
+        store.write_via(path, lambda temporary: save_file(total.sum, temporary, {"weight_norms": json.dumps(norms)}))
+        digest, signal = store.digest(path), total.signal()
+        return Direction(
+            id=digest[:16],
+            kind="raw",
+            norm=_norm(total.sum),
+            weight_norm=math.sqrt(sum(n * n for n in norms.values())),
+            path=str(out),
+            digest=digest,
+            groups_used=total.groups,
+            sub_batches=len(total.square_norms),
+            logprob_gap=total.gap,
+            tokens=total.tokens,
+            snr=signal.snr,
+            agreement=signal.agreement,
+            half_cosine=signal.half_cosine,
+        )
+
+    def trainer(self, policy: Policy, optimizer: Optimizer) -> HfTrainer:
+        return HfTrainer(self.local, policy, optimizer)
+
+    def displacement(self, policy: Policy) -> Displacement:
+        return self.local.model.displacement(policy)
+
+    def materialise(self, policy: Policy, folder: Path) -> None:
+        self.local.model.materialise(policy, folder)
+
+    def limits(self) -> EngineLimits:
+        config = self.local.model.module.config
+        weights = self.local.model.base.values()
+        parameters = sum(t.numel() for t in weights)
+        heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_token = 2 * config.num_hidden_layers * heads * width * next(iter(weights)).element_size()
+        context = getattr(config, "max_position_embeddings", None)
+        size = sum(t.numel() * t.element_size() for t in weights)
+        return EngineLimits(context, self.shard_rollouts, parameters, size, per_token)
+
+    def identity(self) -> Mapping[str, str]:
+        hashes = file_hashes(self.spec.path)
+        revision = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
+        return {"revision": revision, "dtype": self.spec.dtype, "device": self.device_name(), **hashes}
+
+    def device_name(self) -> str:
+        return torch.cuda.get_device_name() if self.spec.device.startswith("cuda") else "cpu"
+
+    def close(self) -> None:
+        if self._workers is not None:
+            self._workers.close()
+
+
+class Signal(NamedTuple):
+    """Consistency of the sub-batches; None below stats.MIN_SUB_BATCHES of them."""
+
+    snr: float | None
+    agreement: float | None
+    half_cosine: float | None
+
+
+class _Reduction:
+    """Sub-batch gradients summed in index order; norms and two half sums are all that is kept of the parts."""
+
+    def __init__(self, normaliser: float) -> None:
+        self.normaliser = normaliser
+        self.sum: Arrays = {}
+        self.even: Arrays = {}
+        self.square_norms: list[float] = []
+        self.groups = self.tokens = 0
+        self.gap = 0.0
+
+    def add(self, part: SubGradient) -> None:
+        arrays = {name: array / np.float32(self.normaliser) for name, array in part.arrays.items()}
+        if len(self.square_norms) % 2 == 0:
+            _add(self.even, arrays)
+        _add(self.sum, arrays)
+        self.square_norms.append(_norm(arrays) ** 2)
+        self.groups, self.tokens = self.groups + part.groups, self.tokens + part.tokens
+        self.gap = max(self.gap, part.logprob_gap)
+
+    def signal(self) -> Signal:
+        if len(self.square_norms) < stats.MIN_SUB_BATCHES:
+            return Signal(None, None, None)
+        odd = {name: array - self.even[name] for name, array in self.sum.items()}
+        dot = sum(float(np.vdot(a.astype(np.float64), odd[name])) for name, a in self.even.items())
+        cosine = dot / max(_norm(self.even) * _norm(odd), 1e-300)
+        signal = stats.gradient_signal(_norm(self.sum) ** 2, self.square_norms)
+        return Signal(signal.snr, signal.agreement, cosine)
+
+
+def _add(total: Arrays, part: Arrays) -> None:
+    for name, array in part.items():
+        if name in total:
+            total[name] += array
+        else:
+            total[name] = array.copy()
+
+
+def _norm(arrays: Mapping[str, npt.NDArray[np.float32]]) -> float:
+    return math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in arrays.values()))
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(name: str, device: str) -> str:
+    if name != "auto":
+        return name
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def _embedded() -> str:
+    from harness_tiny import weights_path
+
+    return str(weights_path())

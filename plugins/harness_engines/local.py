@@ -1,0 +1,150 @@
+"""The work of one process: sample shards, score rollouts, sum the gradient of one sub-batch.
+
+Does: run single-threaded on CPU, so that a result depends on its inputs alone and never on who computed it.
+Doesn't: know about other processes (workers.py) or reduce over sub-batches (hf.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.types import Batch, Objective, Policy, Rollout, Shard, TokenBatch, TokenScore, WeightedGroup
+from harness_engines import forward
+from harness_engines.decoding import sample_shard
+from harness_engines.model import CausalModel, Tensors
+
+
+class ModelSpec(NamedTuple):
+    """Everything a process needs to load the same model."""
+
+    path: str
+    root: Path
+    dtype: str
+    device: str
+    microbatch_tokens: int
+    trust_remote_code: bool
+
+
+class SubGradient(NamedTuple):
+    """Minus the gradient of one sub-batch's loss sum (fp32 on the CPU, not yet divided), and what was seen."""
+
+    arrays: dict[str, npt.NDArray[np.float32]]
+    groups: int
+    tokens: int
+    logprob_gap: float
+    loss: float
+
+
+class Local:
+    """A model in this process."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        if spec.device == "cpu":
+            torch.set_num_threads(1)
+        self.spec = spec
+        self.model = CausalModel(
+            spec.path, spec.root, dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code
+        )
+
+    def sample(self, shard: Shard, policy: Policy) -> list[Rollout]:
+        with self.model.loaded(policy) as module:
+            return sample_shard(self.model, module, shard, policy.id)
+
+    @torch.inference_mode()
+    def score(
+        self, rollouts: Sequence[Rollout], policy: Policy, temperature: float, kl_to: Policy | None
+    ) -> list[TokenScore]:
+        scores: dict[tuple[str, int], TokenScore] = {}
+        groups = _by_prompt(rollouts)
+        for micro in forward.microbatches(groups, max_tokens=self.spec.microbatch_tokens, unit="rollout"):
+            scores.update(self._score(micro, policy, temperature, kl_to))
+        return [scores[rollout.problem_id, rollout.sample_idx] for rollout in rollouts]
+
+    def _score(
+        self, micro: forward.Micro, policy: Policy, temperature: float, kl_to: Policy | None
+    ) -> dict[tuple[str, int], TokenScore]:
+        goal = forward.targets(self.model, micro.rollouts)
+        with self.model.loaded(policy) as module:
+            logprobs = forward.log_softmax(forward.completion_logits(self.model, module, micro, goal), temperature)
+        chosen = forward.chosen(logprobs, goal.tokens_BT).cpu().numpy()
+        entropy = forward.entropy(logprobs).cpu().numpy()
+        kl = None
+        if kl_to is not None:
+            with self.model.loaded(kl_to) as module:
+                other = forward.log_softmax(forward.completion_logits(self.model, module, micro, goal), temperature)
+            kl = (logprobs.exp() * (logprobs - other)).sum(-1).cpu().numpy()
+        found = {}
+        for row, rollout in enumerate(micro.rollouts):
+            length = len(rollout.completion_tokens)
+            own = None if kl is None else kl[row, :length].copy()
+            found[rollout.problem_id, rollout.sample_idx] = TokenScore(
+                chosen[row, :length].copy(), entropy[row, :length].copy(), own
+            )
+        return found
+
+    def gradient(self, batch: Batch, index: int, policy: Policy, objective: Objective) -> SubGradient:
+        return self.gradient_at(self.model.weights(policy), batch, index, objective)
+
+    def gradient_at(self, weights: Tensors, batch: Batch, index: int, objective: Objective) -> SubGradient:
+        """Microbatches stream through; each backward is added to fp32 buffers and dropped."""
+        sink = {name: torch.zeros_like(t, dtype=torch.float32) for name, t in weights.items()}
+        groups = tokens = 0
+        gap = loss = 0.0
+        with self.model.swapped(weights) as module, _Collecting(self.model, sink):
+            live = list(batch.read(index))
+            groups = len(live)
+            for micro in forward.microbatches(live, max_tokens=self.spec.microbatch_tokens, unit=objective.unit):
+                seen = forward.token_batch(
+                    self.model, module, micro, temperature=batch.temperature, needs=objective.needs
+                )
+                value = objective.loss(seen)
+                value.backward()  # type: ignore[no-untyped-call]
+                loss += float(value.detach())
+                gap = max(gap, _gap(seen))
+                tokens += int(seen.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
+        return SubGradient({name: (-t).cpu().numpy() for name, t in sink.items()}, groups, tokens, gap, loss)
+
+
+def _gap(seen: TokenBatch) -> float:
+    return float(((seen.logprobs_BT.detach() - seen.old_logprobs_BT).abs() * seen.mask_BT).max())
+
+
+def _by_prompt(rollouts: Sequence[Rollout]) -> list[WeightedGroup]:
+    groups: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.problem_id, []).append(rollout)
+    return [WeightedGroup(tuple(group), np.zeros(len(group))) for group in groups.values()]
+
+
+class _Collecting:
+    """While open, every finished parameter gradient is moved into fp32 `sink` (also with bf16 weights)."""
+
+    def __init__(self, model: CausalModel, sink: Tensors) -> None:
+        self.model, self.sink = model, sink
+
+    def __enter__(self) -> None:
+        self.handles = []
+        for name, parameter in self.model.parameters.items():
+            parameter.requires_grad_(True)
+            handle = parameter.register_post_accumulate_grad_hook(self._hook(name))  # type: ignore[no-untyped-call]
+            self.handles.append(handle)
+
+    def _hook(self, name: str):  # type: ignore[no-untyped-def]
+        def move(parameter: torch.Tensor) -> None:
+            if parameter.grad is not None:
+                self.sink[name] += parameter.grad.float()
+                parameter.grad = None
+
+        return move
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+        for parameter in self.model.parameters.values():
+            parameter.requires_grad_(False)

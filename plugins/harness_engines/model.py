@@ -1,0 +1,144 @@
+"""A causal language model of transformers and the weights of its policies.
+
+Does: load a checkpoint once; form a policy's weights in fp32 from the base and cast them once; swap weights in by
+pointer, so that base and candidate take turns without copies of the module.
+Doesn't: sample or differentiate (decoding.py, forward.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.errors import HarnessError, UsageError
+from harness.types import Displacement, Move, Policy
+
+KEPT_POLICIES = 2
+Tensors = dict[str, torch.Tensor]
+
+
+class CausalModel:
+    """The module, its tokenizer, the base weights and a few policies' weights.
+
+    `dtype` is the run's weight type; `device` a torch device name. Raises UsageError when `path` holds no model.
+    """
+
+    def __init__(self, path: str, root: Path, *, dtype: str, device: str, trust_remote_code: bool = False) -> None:
+        self.path, self.root = path, root
+        self.device = torch.device(device)
+        self.module = _load_module(path, getattr(torch, dtype), trust_remote_code).to(self.device).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        self.parameters: dict[str, torch.nn.Parameter] = dict(self.module.named_parameters())
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(False)
+        self.base: Tensors = {name: p.data for name, p in self.parameters.items()}
+        self._formed: dict[str, Tensors] = {}
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Token ids that end a completion: the generation config's, else the tokenizer's."""
+        config = getattr(self.module, "generation_config", None)
+        ids = getattr(config, "eos_token_id", None)
+        ids = self.tokenizer.eos_token_id if ids is None else ids
+        if ids is None:
+            raise UsageError(f"the tokenizer of {self.path} has no end-of-sequence token; completions could not end")
+        return tuple(ids) if isinstance(ids, list) else (int(ids),)
+
+    @property
+    def pad_id(self) -> int:
+        """Any valid id: padded positions are always masked."""
+        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0])
+
+    def weights(self, policy: Policy) -> Tensors:
+        """The policy's tensors in the run's dtype. The last few policies are kept."""
+        if not policy.moves:
+            return self.base
+        if policy.id not in self._formed:
+            while len(self._formed) >= KEPT_POLICIES:
+                self._formed.pop(next(iter(self._formed)))
+            self._formed[policy.id] = self._form(policy)
+        return self._formed[policy.id]
+
+    def _form(self, policy: Policy) -> Tensors:
+        tensors = {name: t.float() for name, t in self.base.items()}
+        for move in policy.moves:
+            apply_move(tensors, move, self.root / move.path, device=self.device)
+        return {name: t.to(self.base[name].dtype) for name, t in tensors.items()}
+
+    @contextlib.contextmanager
+    def loaded(self, policy: Policy) -> Iterator[torch.nn.Module]:
+        """The module with the policy's weights inside; the base comes back afterwards."""
+        with self.swapped(self.weights(policy)) as module:
+            yield module
+
+    @contextlib.contextmanager
+    def swapped(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:
+        for name, parameter in self.parameters.items():
+            parameter.data = tensors[name]
+        try:
+            yield self.module
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.data = self.base[name]
+
+    def displacement(self, policy: Policy) -> Displacement:
+        formed, square, total, changed, count = self.weights(policy), 0.0, 0.0, 0, 0
+        for name, base in self.base.items():
+            square += float((formed[name].float() - base.float()).double().square().sum())
+            total += float(base.double().square().sum())
+            changed += int((formed[name] != base).sum())
+            count += base.numel()
+        return Displacement(math.sqrt(square), math.sqrt(square / total), changed / count)
+
+    def tokenize(self, prompt: str) -> list[int]:
+        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        return ids
+
+    def text(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def materialise(self, policy: Policy, folder: Path) -> None:
+        with self.loaded(policy) as module:
+            module.save_pretrained(folder)  # type: ignore[operator]
+        self.tokenizer.save_pretrained(folder)
+
+
+def apply_move(tensors: Tensors, move: Move, path: Path, *, device: torch.device) -> None:
+    """Apply one move in place; streamed tensor by tensor, since a direction is as large as the model."""
+    if move.kind == "checkpoint":
+        tensors.update({name: t.float() for name, t in load_file(path, device=str(device)).items()})
+        return
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        for name in file.keys():  # noqa: SIM118
+            tensors[name] = tensors[name] + move.step * file.get_tensor(name).float()
+
+
+def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f'cannot load model "{path}": {reason}. Give a folder with config.json and weights, '
+            'a hub id that is cached or reachable, or leave --model out for the embedded "tiny".'
+        ) from error
+
+
+def file_hashes(path: str) -> dict[str, str]:
+    """sha256 by file name of a local checkpoint; a hub id is its own identity."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return {"hub_id": path}
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json"})
+    if not files:
+        raise HarnessError(f"{path} holds neither weights nor a configuration")
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

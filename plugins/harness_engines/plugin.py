@@ -1,0 +1,14 @@
+"""Registration of the built-in engines and of the tabular engine's own domain."""
+
+from harness.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def harness_register_engines(register: Register) -> None:
+    register("hf", "harness_engines.hf:HfEngine", summary="any causal LM of transformers, own batched sampler")
+    register("tabular", "harness_engines.tabular:Tabular", summary="softmax over short strings, exact by enumeration")
+
+
+@hookimpl
+def harness_register_domains(register: Register) -> None:
+    register("tabular", "harness_engines.tabular_domain:Tabular", summary="synthetic strings for the tabular engine")

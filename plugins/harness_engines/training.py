@@ -1,0 +1,66 @@
+"""AdamW over live weights for methods that iterate, resumable at every step.
+
+Does: keep fp32 weights and moments, step on the same streamed gradient that directions use, save and load whole.
+Doesn't: schedule the rate or choose checkpoints: methods do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import store
+from harness.types import Batch, Objective, Optimizer, Policy
+from harness_engines.local import Local
+
+
+class HfTrainer:
+    """Live fp32 weights, starting from `policy`."""
+
+    def __init__(self, local: Local, policy: Policy, optimizer: Optimizer) -> None:
+        self.local, self.spec = local, optimizer
+        formed = local.model.weights(policy)
+        self.weights = {name: torch.nn.Parameter(t.float().clone()) for name, t in formed.items()}
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay
+        )
+
+    def step(self, batch: Batch, objective: Objective) -> Mapping[str, float]:
+        """One update from all sub-batches; returns loss, grad_norm (before clipping) and trained tokens."""
+        base = self.local.model.base
+        live = {name: p.data.to(base[name].dtype) for name, p in self.weights.items()}
+        total = {name: torch.zeros_like(p) for name, p in self.weights.items()}
+        loss, tokens = 0.0, 0
+        for index in range(batch.num_sub_batches):
+            part = self.local.gradient_at(live, batch, index, objective)
+            for name, array in part.arrays.items():
+                total[name] -= torch.from_numpy(array).to(base[name].device) / batch.normaliser
+            loss, tokens = loss + part.loss / batch.normaliser, tokens + part.tokens
+        for name, parameter in self.weights.items():
+            parameter.grad = total[name]
+        clip = self.spec.clip if self.spec.clip is not None else float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), clip)
+        self.optimizer.step()
+        return {"loss": loss, "grad_norm": float(norm), "tokens": float(tokens)}
+
+    def checkpoint(self, path: Path) -> None:
+        tensors = {name: p.data.contiguous() for name, p in self.weights.items()}
+        store.write_via(path, lambda temporary: save_file(tensors, temporary))
+
+    def save(self, path: Path) -> None:
+        """Weights, moments and step count in one file."""
+        tensors = {f"weight/{name}": p.data for name, p in self.weights.items()}
+        for name, parameter in self.weights.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"{key}/{name}"] = value
+        store.write_via(path, lambda temporary: save_file(tensors, temporary))
+
+    def load(self, path: Path) -> None:
+        tensors = load_file(path)
+        for name, parameter in self.weights.items():
+            parameter.data.copy_(tensors[f"weight/{name}"])
+            state = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[parameter] = state

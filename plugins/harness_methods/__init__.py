@@ -1,0 +1,1 @@
+"""Built-in methods: each composes the stages into a contender."""

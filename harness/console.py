@@ -111,7 +111,7 @@ def table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def gain(row: Row) -> str:
-    if row["delta"] in ("", None) or row["method"] == "base":
+    if row["ci_low"] in ("", None):
         return ""
     return f"{float(row['delta']):+.3f} [{float(row['ci_low']):+.3f}, {float(row['ci_high']):+.3f}]"
 

@@ -33,6 +33,7 @@ COLUMNS = (
     "dead_groups", "snr", "agreement", "logprob_gap", "changed_weights", "commit", "dirty", "command",
 )  # fmt: skip
 UNCOMPARED = ("run_id", "date", "command", "wall_seconds", "cpu_seconds")  # may differ between equal rows
+OK, TOO_FEW = "ok", "ok (too few)"  # statuses of a method that ran; anything else is the reason why it did not
 Row = dict[str, Any]
 
 
@@ -61,7 +62,7 @@ def row_of(shared: Mapping[str, Any], outcome: Outcome, base: Evaluation, *, see
         row.update(_scores("", outcome.evaluation), errors=outcome.evaluation.sampled.errors)
         row.update(test_problems=len(outcome.evaluation.sampled.problem_ids))
         row.update(test_samples=max(outcome.evaluation.sampled.n, default=0))
-        row.update(comparison(base.sampled, outcome.evaluation.sampled, seed=seed)._asdict())
+        row.update(_gain(base.sampled, outcome.evaluation.sampled, seed=seed, status=outcome.status))
     if outcome.search is not None:
         row.update(_of_search(outcome.search))
     if outcome.displacement is not None:
@@ -101,19 +102,32 @@ def _of_search(search: Search) -> Row:
 
 
 class Comparison(NamedTuple):
-    """Method minus base on the same problems: mean difference, 95 % interval, sign-flip p-value."""
+    """Method minus base on the same problems: mean difference, 95 % interval, sign-flip p-value.
+
+    `too_few` says that problems or outcomes are too few for a bootstrap (harness/stats.py).
+    """
 
     delta: float
     ci_low: float
     ci_high: float
     p_value: float
+    too_few: bool
 
 
 def comparison(base: Score, method: Score, *, seed: int) -> Comparison:
     base_P, method_P = paired_rates(base, method)
     interval = stats.paired_bootstrap(base_P, method_P, seed=seed)
     p_value = stats.sign_flip_p(base_P, method_P, seed=seed)
-    return Comparison(interval.delta, interval.low, interval.high, p_value)
+    return Comparison(interval.delta, interval.low, interval.high, p_value, interval.too_few)
+
+
+def _gain(base: Score, method: Score, *, seed: int, status: str) -> Row:
+    if method == base:  # the base against itself
+        return {"delta": 0.0}
+    found = comparison(base, method, seed=seed)
+    values = found._asdict()
+    del values["too_few"]
+    return {**values, "status": TOO_FEW if found.too_few and status == OK else status}
 
 
 def paired_rates(base: Score, method: Score) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -155,8 +169,10 @@ def pooled_p(rates: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float
 
 
 def _status(statuses: Sequence[str]) -> str:
-    bad = [status for status in statuses if status != "ok"]
-    return "ok" if not bad else f"{len(bad)} of {len(statuses)} seeds: {bad[0]}"
+    bad = [status for status in statuses if status not in (OK, TOO_FEW)]
+    if bad:
+        return f"{len(bad)} of {len(statuses)} seeds: {bad[0]}"
+    return TOO_FEW if TOO_FEW in statuses else OK
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -165,12 +165,12 @@ def _verdict_path(root: Path, folder: str, index: int) -> Path:
 
 
 def judge(rollouts: Sequence[Rollout], problems: dict[str, Problem], pool: VerifierPool) -> tuple[Judged, ...]:
-    """Verdicts in the benchmark's format; strict verdicts that are not CORRECT are judged leniently as well."""
+    """Verdicts in the benchmark's format; where that format is strict and was missed, lenient ones as well."""
     verdicts = pool.verify([(problems[r.problem_id], r.text) for r in rollouts])
     again = [
         i
         for i, (rollout, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
-        if problems[rollout.problem_id].strict and verdict.outcome in (Outcome.WRONG, Outcome.UNPARSED)
+        if problems[rollout.problem_id].strict and verdict.outcome is Outcome.UNPARSED
     ]
     free = list(verdicts)
     lenient = pool.verify([(_lenient(problems[rollouts[i].problem_id]), rollouts[i].text) for i in again])

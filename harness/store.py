@@ -88,15 +88,14 @@ def decode(value: Any) -> Any:
     fields = {key: decode(item) for key, item in value.items() if key != "!"}
     if "!" not in value:
         return fields
-    kind = RECORDS[value["!"]]
-    for name, choices in _enum_fields(kind).items():
+    for name, choices in _enum_fields(value["!"]).items():
         fields[name] = choices(fields[name])
-    return kind(**fields)
+    return RECORDS[value["!"]](**fields)
 
 
 @functools.cache
-def _enum_fields(kind: Callable[..., Any]) -> dict[str, type[enum.Enum]]:
-    hints = typing.get_type_hints(kind)
+def _enum_fields(kind: str) -> dict[str, type[enum.Enum]]:
+    hints = typing.get_type_hints(RECORDS[kind])
     return {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, enum.Enum)}
 
 

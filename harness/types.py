@@ -399,8 +399,9 @@ class Specimen(NamedTuple):
 class Domain(Protocol):
     """A problem domain and its verifier.
 
-    `verify` is pure and picklable; the pool bounds its time. Optional methods: `open()` and `close()`, called
-    once in each pool worker, and `time_limit(problem) -> seconds`.
+    `verify` is pure and picklable; the pool bounds its time. A completion whose verdict has `format_ok` gets the same
+    verdict when judged leniently. Optional methods: `open()` and `close()`, called once in each pool worker,
+    `time_limit(problem) -> seconds`, and a static `isolation() -> str` where completions are executed.
     """
 
     name: str

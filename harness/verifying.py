@@ -115,6 +115,7 @@ class _Worker:
 
     def _message(self, message: dict[str, Any]) -> Iterator[_Done]:
         if "failed" in message:
+            self.kill()
             raise VerifierFailure(f"the verifier did not start: {message['failed']}")
         if "ready" in message:
             self.verifier = message["ready"]
@@ -178,7 +179,7 @@ class _Worker:
 
 
 class VerifierPool:
-    """Workers that judge (problem, completion) pairs with the domain at `target` ("package.module:Class").
+    """Workers that judge (problem, completion) pairs by the domain at `target` ("package.module:Class").
 
     `time_limit` is the wall seconds of one item where the domain has no `time_limit(problem)`; `memory_limit` is
     the address space in bytes that a worker may grow by. Workers start when needed, serve every later call, and end
@@ -223,7 +224,7 @@ class VerifierPool:
             suspects = self._crowd(unique, keep)
             self._alone(unique, suspects, keep)
         finally:
-            self._retire([worker for worker in self._workers if worker.chunk])
+            self._retire([worker for worker in self._workers if worker.chunk or worker.process.returncode is not None])
         return [verdicts[place] for place in places]
 
     def _crowd(self, items: Sequence[_Item], keep: Callable[[int, Verdict], None]) -> list[_Done]:

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from harness.errors import HarnessError, UsageError
 from harness.types import Displacement, Move, Policy
@@ -123,6 +124,7 @@ def apply_move(tensors: Tensors, move: Move, path: Path, *, device: torch.device
 
 
 def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    transformers_logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:

@@ -1,0 +1,44 @@
+# make setup   a virtual environment in .venv with pinned versions (core dependencies)
+# make run     the whole comparison on the embedded model: DOMAIN=math|code|arc
+# make test    the tests        make check   lint and types
+#
+# TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
+#                   the CUDA packages on Linux. When it cannot be reached, the ordinary sources are used.
+
+PYTHON ?= python3
+DOMAIN ?= code
+TORCH_INDEX ?=
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: setup run test check clean
+setup: .venv/core.done
+
+.venv/core.done: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (Python 3.11 or newer); set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or newer, found $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "missing: the venv module of $(PYTHON) (on Debian: apt install python3-venv)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing pinned packages into .venv (a few minutes the first time)"
+	@test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --retries 0 --timeout 15 --extra-index-url "$(TORCH_INDEX)" torch || echo "TORCH_INDEX $(TORCH_INDEX) did not serve torch; using the ordinary sources"
+	@$(PIP) -e .
+	@touch $@
+
+.venv/dev.done: .venv/core.done
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+run: setup
+	$(BIN)/harness run --domain $(DOMAIN) $(ARGS)
+
+test: .venv/dev.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info

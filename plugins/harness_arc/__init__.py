@@ -1,0 +1,1 @@
+"""Grid puzzles. Importing this package imports nothing else."""

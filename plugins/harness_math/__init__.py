@@ -1,0 +1,1 @@
+"""Short mathematical answers. Importing this package imports nothing else."""

@@ -105,10 +105,12 @@ def resume(folder: Path, workers: int | None, quiet: bool) -> None:
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def report(folders: tuple[Path, ...]) -> None:
     """Write report.html into each run folder again."""
+    from harness import plugins
     from harness.report import html
 
+    found = plugins.load()
     for folder in folders:
-        click.echo(str(html.write(_finished(folder))))
+        click.echo(str(html.write(_finished(folder), found)))
 
 
 @main.command(name="leaderboard")
@@ -199,7 +201,7 @@ def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
         except HarnessError:
             click.echo(f"the run stopped; finished work is kept in {root}", err=True)
             raise
-    path = html.write(root)
+    path = html.write(root, found)
     pipeline.mark_done(root)
     tables.show(rows, "table")
     tables.show_pairs(root)

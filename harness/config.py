@@ -77,7 +77,7 @@ class EngineSpec:
     name: str = "hf"
     dtype: str = "auto"
     device: str = "auto"
-    shard_rollouts: int = 512
+    shard_rollouts: int = 256
     microbatch_tokens: int = 8192
     trust_remote_code: bool = False
 

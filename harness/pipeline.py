@@ -225,7 +225,7 @@ def _stage_finished(plugins: Plugins, root: Path, stage: str, summary: Mapping[s
 
 
 def _notify(plugins: Plugins, root: Path, hook: str, **arguments: Any) -> None:
-    for error in plugins.notify(hook, **arguments):
+    for error in plugins.observe(hook, **arguments).errors:
         _append_event(root, {"observer_error": error})
 
 

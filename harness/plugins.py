@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import pluggy
 
@@ -55,6 +55,13 @@ class Broken:
     error: str
 
 
+class Observed(NamedTuple):
+    """What the plugins that implement a hook answered, and the errors of those that failed."""
+
+    answers: list[Any]
+    errors: list[str]
+
+
 class Plugins:
     """Everything installed. Build it with `load()`."""
 
@@ -84,16 +91,16 @@ class Plugins:
     def names(self, kind: str) -> list[str]:
         return sorted(name for k, name in self.registered if k == kind)
 
-    def notify(self, hook: str, **arguments: Any) -> list[str]:
-        """Call an observer hook plugin by plugin; return the errors, since observers may not end a run."""
-        errors = []
+    def observe(self, hook: str, **arguments: Any) -> Observed:
+        """Call an observer hook plugin by plugin; errors are returned, since observers may not end a run."""
+        answers, errors = [], []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             own = {key: arguments[key] for key in implementation.argnames}
             try:
-                implementation.function(**own)
+                answers.append(implementation.function(**own))
             except Exception as error:  # noqa: BLE001 - the observer border
                 errors.append(f"{implementation.plugin_name}.{hook}: {type(error).__name__}: {error}")
-        return errors
+        return Observed([answer for answer in answers if answer is not None], errors)
 
 
 class _Collector:

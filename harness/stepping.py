@@ -18,7 +18,7 @@ from harness import stats
 from harness.types import Candidate, Score
 
 TOLERANCE = 0.1  # a step is accepted when its KL is within this share of the target
-MAX_REFINEMENTS = 4
+MAX_REFINEMENTS = 6
 PROBE = 1e-3  # |step x direction| / |theta| of the first probe
 MAX_RELATIVE = 1.0  # a step longer than the weights themselves is no small change
 
@@ -34,15 +34,16 @@ class Solved(NamedTuple):
 def solve_steps(
     kl_at: Callable[[float], float], targets: Sequence[float], *, direction_norm: float, weight_norm: float
 ) -> list[Solved]:
-    """Steps for ascending KL targets; a target beyond reach of |delta| = |theta| ends the list."""
+    """Steps for ascending KL targets. A target that no step up to |delta| = |theta| reaches has none."""
     unit = weight_norm / direction_norm
     points = [_probe(kl_at, unit)]
     solved = []
     for target in sorted(targets):
         found = _solve(kl_at, target, points, limit=MAX_RELATIVE * unit)
-        if found is None:
+        if abs(found.kl - target) <= TOLERANCE * target:
+            solved.append(found)
+        elif found.kl < target:  # out of reach, and so is every larger target
             break
-        solved.append(found)
     return solved
 
 
@@ -56,35 +57,35 @@ def _probe(kl_at: Callable[[float], float], unit: float) -> tuple[float, float]:
 
 def _solve(
     kl_at: Callable[[float], float], target: float, points: list[tuple[float, float]], *, limit: float
-) -> Solved | None:
+) -> Solved:
+    """The measured point nearest to the target; `points` gains every (step, KL) that was measured."""
     for _ in range(MAX_REFINEMENTS):
         step = min(_guess(points, target), limit)
         kl = kl_at(step)
         points.append((step, max(kl, 1e-12)))
-        if abs(kl - target) <= TOLERANCE * target:
+        if abs(kl - target) <= TOLERANCE * target or (step == limit and kl < target):
             break
-        if step == limit and kl < target:
-            return None
     step, kl = min(points, key=lambda p: abs(math.log(p[1] / target)))
     return Solved(step, kl, target)
 
 
 def _guess(points: Sequence[tuple[float, float]], target: float) -> float:
-    """Power law through the nearest point below and above the target; a^2 from the nearest one otherwise."""
-    below = max((p for p in points if p[1] <= target), key=lambda p: p[1], default=None)
-    above = min((p for p in points if p[1] > target), key=lambda p: p[1], default=None)
-    if below is not None and above is not None and above[0] > below[0] and above[1] > below[1]:
-        slope = math.log(above[0] / below[0]) / math.log(above[1] / below[1])
-        return float(below[0] * (target / below[1]) ** slope)
-    step, kl = min(points, key=lambda p: abs(math.log(p[1] / target)))
-    return step * math.sqrt(target / kl)
+    """Power law through two neighbouring points in (log KL, log step); a^2 from the nearest when there is but one."""
+    nearest = sorted(points, key=lambda p: abs(math.log(p[1] / target)))
+    (step, kl), others = nearest[0], nearest[1:]
+    slope = 0.5
+    for other_step, other_kl in others:
+        if abs(math.log(other_kl / kl)) > 0.1:  # closer points tell rounding noise, not the slope
+            slope = min(max(math.log(other_step / step) / math.log(other_kl / kl), 0.2), 1.0)
+            break
+    return float(step * (target / kl) ** slope)
 
 
 def selection_sizes(selection: int, candidates: int, *, problems: int, samples: int) -> tuple[int, int]:
     """(problems, samples) for each candidate, so that all together stay within `selection` rollouts."""
     each = selection // candidates
-    samples = min(samples, each)
-    return min(problems, each // samples), samples
+    problems = min(problems, each)  # a first draw of another problem tells more than a second of the same
+    return problems, min(samples, each // problems)
 
 
 def rates(score: Score) -> npt.NDArray[np.float64]:
@@ -99,13 +100,13 @@ def choose(candidates: Sequence[Candidate], *, cautious: bool = True) -> tuple[i
     `best` has the highest selection accuracy (the earliest on ties); `chosen` is the earliest whose paired
     difference to it is within one standard error clustered by problem, or `best` itself when not `cautious`.
     """
-    accuracies = [candidate.score.accuracy for candidate in candidates]
-    best = max(range(len(candidates)), key=lambda i: (accuracies[i], -i))
+    accuracies = np.nan_to_num([candidate.score.accuracy for candidate in candidates], nan=-1.0)
+    best = int(accuracies.argmax())
     if not cautious:
         return best, best
     for index, candidate in enumerate(candidates[:best]):
         difference_P = rates(candidates[best].score) - rates(candidate.score)
         difference_P = difference_P[~np.isnan(difference_P)]
-        if difference_P.mean() <= stats.clustered_se(difference_P):
+        if len(difference_P) and difference_P.mean() <= stats.clustered_se(difference_P):
             return index, best
     return best, best

@@ -28,11 +28,11 @@ SMALL = (
 )  # fmt: skip
 
 
-def small_spec(*sets: str, **changes: Any) -> RunSpec:
+def small_spec(*sets: str, domain: str = "tabular", **changes: Any) -> RunSpec:
     """The spec of SMALL, with changes (keywords) and then sets ("a.b=c")."""
     basic = {"model": "tabular", "budget": 256, "workers": 1}
     small = ("engine.name=tabular", "evaluation.problems=40", "evaluation.wide_samples=8")
-    return config.load("tabular", file=None, changes={**basic, **changes}, sets=(*small, *sets))
+    return config.load(domain, file=None, changes={**basic, **changes}, sets=(*small, *sets))
 
 
 def execute(spec: RunSpec, out: Path, *, found: Plugins | None = None) -> tuple[Path, list[Row]]:

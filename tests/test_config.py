@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tabular_run import REPOSITORY
 
 from harness import config
-from harness.config import EngineSpec, EvaluationSpec, RewardSpec, RunSpec, SamplingSpec, SearchSpec
+from harness.config import EngineSpec, RewardSpec, RunSpec, SamplingSpec, SearchSpec
 from harness.errors import UnknownName, UsageError
 from harness.types import Outcome
 
@@ -76,7 +76,9 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec
 def test_flags_win_over_the_file_and_sets_over_flags(tmp_path: Path) -> None:
     file = tmp_path / "spec.toml"
     file.write_text('domain = "code"\nbudget = 100\nseeds = 2\nmodel = "a"\n[sampling]\ngroup = 4\n')
-    spec = load("model=c", "sampling.temperature=0.7", domain=None, file=file, seeds=3, model="b", budget=None, methods=())
+    spec = load(
+        "model=c", "sampling.temperature=0.7", domain=None, file=file, seeds=3, model="b", budget=None, methods=()
+    )
     assert (spec.domain, spec.budget, spec.seeds, spec.model) == ("code", 100, 3, "c")
     assert (spec.sampling.group, spec.sampling.temperature) == (4, 0.7)
     assert spec.methods == config.DEFAULT_METHODS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from harness_engines.tabular import Tabular
 from safetensors.numpy import load_file, save_file
-from tabular_kit import BASE, problems
+from tabular_kit import BASE, ListBatch, problems
 
 from harness import advantages, directions, sampling, seeds, store
 from harness.config import RewardSpec
 from harness.errors import HarnessError, NoSignal, UnknownName
 from harness.sampling import Draw, RolloutBatch
-from harness.types import Direction, Outcome, Problem, Verdict
+from harness.types import Direction, Move, Outcome, Policy, Problem, SampleRequest, TokenBatch, Verdict, WeightedGroup
+from harness_engines.local import Local, ModelSpec, SubGradient
+from harness_engines.tabular import Tabular
 
 RNG = seeds.generator(11)
 GRADIENT = {
@@ -38,7 +39,14 @@ def direction(root: Path, tensors: dict[str, np.ndarray] = GRADIENT) -> Directio
     norm = float(np.sqrt(sum((t.astype(float) ** 2).sum() for t in tensors.values())))
     digest = store.digest(root / "raw.safetensors")
     return Direction(
-        id=digest[:16], kind="raw", norm=norm, weight_norm=8.0, path="raw.safetensors", digest=digest, groups_used=5, snr=1.5
+        id=digest[:16],
+        kind="raw",
+        norm=norm,
+        weight_norm=8.0,
+        path="raw.safetensors",
+        digest=digest,
+        groups_used=5,
+        snr=1.5,
     )
 
 
@@ -124,7 +132,9 @@ def test_random_like_has_the_norms_and_not_the_angle(tmp_path: Path) -> None:
         assert np.linalg.norm(tensors[name]) == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
         assert tensors[name].dtype == gradient.dtype
     wide = direction(tmp_path, {"matrix": np.ones((100, 100), dtype=np.float32)})
-    noise = load_file(tmp_path / directions.random_like(wide, seed=0, root=tmp_path, out="d.safetensors").path)["matrix"]
+    noise = load_file(tmp_path / directions.random_like(wide, seed=0, root=tmp_path, out="d.safetensors").path)[
+        "matrix"
+    ]
     assert abs(noise.sum()) / np.linalg.norm(noise) / 100 < 0.05, "cosine with the source"
 
 
@@ -147,6 +157,71 @@ def test_deal_is_disjoint_complete_and_stratified(levels: list[int | None]) -> N
     assert directions.deal(items[::-1]) == dealt, "the order of problems does not matter"
 
 
+@dataclass
+class Ratio:
+    """The first step of PPO; asks for reference log-probabilities that it does not use."""
+
+    needs: frozenset[str] = frozenset()
+    unit: str = "rollout"
+
+    def loss(self, b: TokenBatch) -> Any:
+        ratio_BT = (b.logprobs_BT - b.old_logprobs_BT).exp()
+        return -(b.weights_B[:, None] * ratio_BT * b.mask_BT).sum()
+
+
+class Moved:
+    """The random transformer, a policy away from its base, and three groups drawn from that policy."""
+
+    def __init__(self, model: Path, root: Path) -> None:
+        self.spec = ModelSpec(
+            path=str(model), root=root, dtype="float32", device="cpu", microbatch_tokens=16, trust_remote_code=False
+        )
+        self.local = Local(self.spec)
+        rng = seeds.generator(3)
+        noise = {n: 0.05 * rng.standard_normal(t.shape) for n, t in self.local.model.base.items()}
+        save_file({n: t.astype(np.float32) for n, t in noise.items()}, root / "moved.safetensors")
+        move = Move(kind="direction", path="moved.safetensors", digest="d")
+        self.policy = Policy(base="random", moves=(move,))
+        rollouts = self.local.sample(tuple(self._request(i) for i in range(3)), self.policy)
+        weights_G = np.array([1.0, -1.0, 0.5, -0.5])
+        self.groups = [WeightedGroup(tuple(rollouts[4 * i : 4 * i + 4]), weights_G) for i in range(3)]
+
+    def _request(self, index: int) -> SampleRequest:
+        drawn = tuple(seeds.seed_for(0, "train/0", str(index), i) for i in range(4))
+        return SampleRequest(
+            problem_id=str(index), prompt="hello" + "x" * index, sample_idxs=(0, 1, 2, 3), seeds=drawn, temperature=1.0,
+            max_tokens=8,
+        )  # fmt: skip
+
+    def gradient(self, *needs: str) -> SubGradient:
+        batch = ListBatch([self.groups], normaliser=1.0)
+        return self.local.gradient(batch, 0, self.policy, Ratio(frozenset(needs)))
+
+
+@pytest.fixture(scope="module")
+def moved(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Moved:
+    return Moved(random_model, tmp_path_factory.mktemp("moved"))
+
+
+def test_reference_logprobs_do_not_disturb_the_gradient(moved: Moved) -> None:
+    """They come from the base, in the middle of a backward pass through the policy."""
+    plain, with_reference = moved.gradient(), moved.gradient("ref_logprob")
+    assert with_reference.logprob_gap < 1e-4, "the trainer's policy is the sampler's"
+    for name, array in plain.arrays.items():
+        np.testing.assert_allclose(with_reference.arrays[name], array, atol=1e-4, err_msg=name)
+
+
+def test_a_gap_that_is_no_number_is_not_swallowed(moved: Moved) -> None:
+    rollouts = moved.groups[1].rollouts
+    broken = replace(rollouts[2], logprobs=np.full_like(rollouts[2].logprobs, np.nan))
+    kept = list(moved.groups)
+    try:
+        moved.groups[1] = WeightedGroup((*rollouts[:2], broken, rollouts[3]), moved.groups[1].weights_G)
+        assert np.isnan(moved.gradient().logprob_gap), "NaN log-probabilities would pass for a gap of 0"
+    finally:
+        moved.groups = kept
+
+
 class FixedPool:
     """Gives the outcomes of a list, one group after the other, in the order they are asked for."""
 
@@ -154,9 +229,7 @@ class FixedPool:
         self.of = {p.id: list(group) for p, group in zip(items, outcomes, strict=True)}
 
     def verify(self, items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        return [
-            Verdict(outcome=self.of[p.id].pop(0) if p.strict else Outcome.WRONG, format_ok=True) for p, _ in items
-        ]
+        return [Verdict(outcome=self.of[p.id].pop(0) if p.strict else Outcome.WRONG, format_ok=True) for p, _ in items]
 
 
 C, W, U, T, E = Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSED, Outcome.TIMEOUT, Outcome.ERROR

@@ -16,6 +16,7 @@ from tabular_run import SMALL, harness
 
 from harness import doctor, plugins
 from harness.errors import HarnessError, UnknownName
+from harness.hookspecs import hookimpl
 from harness.leaderboard import read_csv
 from harness.plugins import Plugins
 
@@ -130,54 +131,66 @@ def test_harness_plugins_limits_the_entry_points(load: Callable[..., Plugins]) -
     assert load(*points).names("method") == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("body", ["1 +", "raise ValueError('no licence')", "import no_such_module", "Other = 1"])
-def test_a_target_that_does_not_import_is_named(
-    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = f"rotten_{abs(hash(body))}"
-    (tmp_path / f"{name}.py").write_text(body + "\n")
+@pytest.fixture
+def rotten(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    """A plugin that registers well but whose domain has the parameter as its source."""
+    name = f"rotten_{abs(hash(request.param))}"
+    (tmp_path / f"{name}.py").write_text(request.param + "\n")
     monkeypatch.syspath_prepend(tmp_path)
     found = Plugins()
     hook = SimpleNamespace(harness_register_domains=lambda register: register("chess", f"{name}:Thing", summary="x"))
     found.add(hook, name="chess", distribution="rotten", version="0.9")
+    return found
+
+
+ROTTEN = pytest.mark.parametrize(
+    "rotten", ["1 +", "raise ValueError('no licence')", "import no_such_module", "Other = 1"], indirect=True
+)
+
+
+@ROTTEN
+def test_a_target_that_does_not_import_is_named(rotten: Plugins) -> None:
     with pytest.raises(HarnessError, match=r'domain "chess" of rotten 0\.9 cannot be loaded'):
-        found.lookup("domain", "chess").load()
-    doctor.print_doctor(found)
-    assert "FAILED" in capsys.readouterr().out
+        rotten.lookup("domain", "chess").load()
+
+
+@ROTTEN
+def test_doctor_survives_a_target_that_does_not_import(rotten: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
+    doctor.print_doctor(rotten)
+    assert 'FAILED domain "chess" of rotten 0.9' in capsys.readouterr().out
+
+
+class Bad:
+    @hookimpl
+    def harness_run_started(self, run: Path) -> None:
+        raise RuntimeError("no disk")
+
+
+class Good:
+    @hookimpl
+    def harness_run_started(self, run: Path) -> str:
+        return f"saw {run}"
+
+
+class Silent:
+    @hookimpl
+    def harness_run_started(self) -> None:
+        """Takes no argument and answers nothing."""
 
 
 def test_observer_errors_are_returned_and_stop_nobody() -> None:
-    seen = []
     found = Plugins()
-    found.add(
-        SimpleNamespace(harness_run_started=fail(RuntimeError("no disk"))), name="a", distribution="acme", version="1"
-    )
-
-    class Good:
-        def harness_run_started(self, run: Path) -> None:
-            seen.append(run)
-
-    class Bad:
-        def harness_run_started(self, run: Path) -> None:
-            raise RuntimeError("no disk")
-
-    plain = Plugins()
-    for name, observer in (("bad", Bad()), ("good", Good())):
-        _mark(observer)
-        plain.add(observer, name=name, distribution="acme", version="1")
-    errors = plain.notify("harness_run_started", run=Path("x"))
-    assert errors == ["acme:bad.harness_run_started: RuntimeError: no disk"]
-    assert seen == [Path("x")]
-
-
-def _mark(observer: object) -> None:
-    from harness.hookspecs import hookimpl
-
-    hookimpl(type(observer).harness_run_started)  # type: ignore[attr-defined]
+    for name, observer in (("before", Bad()), ("good", Good()), ("silent", Silent()), ("after", Bad())):
+        found.add(observer, name=name, distribution="acme", version="1")
+    answers, errors = found.observe("harness_run_started", run=Path("x"))
+    assert sorted(errors) == [f"acme:{name}.harness_run_started: RuntimeError: no disk" for name in ("after", "before")]
+    assert answers == ["saw x"]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    program = "import harness, harness.cli, harness.plugins, sys; print(sorted(m.partition('.')[0] for m in sys.modules))"
+    program = (
+        "import harness, harness.cli, harness.plugins, sys; print(sorted(m.partition('.')[0] for m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.strip("[]\n").replace("'", "").split(", "))
 
@@ -197,7 +210,7 @@ def test_help_and_listing_import_nothing_heavy(arguments: tuple[str, ...], heavy
     assert not heavy & imported
 
 
-ACME = '''
+ACME = """
 from dataclasses import dataclass
 
 from harness.hookspecs import hookimpl
@@ -224,7 +237,7 @@ class Acme:
     def run(self, stages):
         direction = stages.direct(stages.weigh(stages.base_batch()), stages.base, Entropic())
         return Contender(policies=(stages.search(direction).winner.policy,))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +259,9 @@ def test_an_installed_plugin_is_listed_beside_a_broken_one(installed: Path, tmp_
     listed = json.loads(done.stdout)
     names = {(p["kind"], p["name"]): p for p in listed["plugins"]}
     assert names["method", "acme"]["version"] == "1.2"
-    assert {("method", "one_shot"), ("domain", "math"), ("domain", "code"), ("domain", "arc"), ("engine", "hf")} <= set(names)
+    assert {("method", "one_shot"), ("domain", "math"), ("domain", "code"), ("domain", "arc"), ("engine", "hf")} <= set(
+        names
+    )
     assert [(b["distribution"], b["version"]) for b in listed["broken"]] == [("rotten", "0.9")]
     assert "no_such_module" in listed["broken"][0]["error"]
 
@@ -260,10 +275,7 @@ def test_an_installed_method_runs_and_resumes(installed: Path, tmp_path: Path) -
     first = read_csv(root / "leaderboard.csv")
     assert [(r["method"], r["method_version"]) for r in first[-1:]] == [("acme", "3")]
     (root / "methods/acme/0/scores.json").unlink()
-    environment["PYTHONHASHSEED"] = OTHER_ORDER
+    environment["PYTHONHASHSEED"] = "3"
     done = harness("resume", str(root), "--quiet", cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert read_csv(root / "leaderboard.csv") == first
-
-
-OTHER_ORDER = "1"

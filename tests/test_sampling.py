@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from harness_engines.tabular import Tabular
 from tabular_kit import BASE, problems
 
 from harness import sampling, seeds, store
@@ -20,6 +20,7 @@ from harness.run import Run
 from harness.sampling import Draw
 from harness.types import Finish, Outcome, Problem, Rollout, Verdict
 from harness.verifying import VerifierPool
+from harness_engines.tabular import Tabular
 
 TARGET = "harness_engines.tabular_domain:Tabular"
 LEVELS = (1, 2, 3, 4, 5, 1, 2, 3)
@@ -94,17 +95,18 @@ ROLLOUTS = st.builds(
     policy=st.just("p0"),
     seed=st.integers(0, 2**63 - 1),
     prompt_tokens=st.just(np.zeros(0, dtype=np.int32)),
-    completion_tokens=st.lists(st.integers(0, 2**31 - 1), max_size=5).map(lambda t: np.array(t, dtype=np.int32)),
+    completion_tokens=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5).map(
+        lambda t: np.array(t, dtype=np.int32)
+    ),
     logprobs=st.just(np.zeros(0, dtype=np.float32)),
     text=st.text(st.characters(codec="utf-8"), max_size=6),
     finish=st.sampled_from(Finish),
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(groups=st.lists(st.lists(ROLLOUTS, min_size=1, max_size=4), min_size=1, max_size=4))
-def test_groups_come_back_as_written(
-    groups: list[list[Rollout]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_groups_come_back_as_written(groups: list[list[Rollout]], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("shard") / "shard.safetensors"
     written: list[Rollout] = []
     for index, group in enumerate(groups):
@@ -112,7 +114,11 @@ def test_groups_come_back_as_written(
         for rollout in group:
             count = len(rollout.completion_tokens)
             fields = {f: getattr(rollout, f) for f in Rollout.__slots__}
-            fields |= {"problem_id": f"p{index}", "prompt_tokens": prompt, "logprobs": -np.arange(count, dtype=np.float32)}
+            fields |= {
+                "problem_id": f"p{index}",
+                "prompt_tokens": prompt,
+                "logprobs": -np.arange(count, dtype=np.float32),
+            }
             written.append(Rollout(**fields))
     sampling.write_shard(path, written)
     back = [r for index in range(len(groups)) for r in sampling.read_group(path, f"p{index}")]
@@ -169,7 +175,9 @@ def test_a_lost_shard_alone_is_sampled_again_with_equal_content(
         next((tmp_path / "rollouts").rglob("shard-00002.safetensors")).unlink()
     asked: list[Any] = []
     real = Tabular.sample
-    monkeypatch.setattr(Tabular, "sample", lambda self, shards, policy: asked.extend(shards) or real(self, shards, policy))
+    monkeypatch.setattr(
+        Tabular, "sample", lambda self, shards, policy: asked.extend(shards) or real(self, shards, policy)
+    )
     again, _ = collect(tmp_path, pool)
     assert [tuple(r.problem_id for r in shard) for shard in asked] == [batch.shards[2]]
     after = files(tmp_path)
@@ -179,7 +187,6 @@ def test_a_lost_shard_alone_is_sampled_again_with_equal_content(
 
 def _without_seconds(found: dict[str, bytes]) -> dict[str, Any]:
     """Verdict files without the seconds that judging took."""
-    import json
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
@@ -192,11 +199,11 @@ def _without_seconds(found: dict[str, bytes]) -> dict[str, Any]:
 def test_a_finished_batch_is_read_and_charged_the_same(tmp_path: Path, pool: VerifierPool) -> None:
     first = collect(tmp_path, pool)
     engine = SimpleNamespace(
-        root=tmp_path, limits=Tabular("tabular", tmp_path, {"shard_rollouts": 8}).limits, sample=lambda shards, _: iter(shards)
+        root=tmp_path,
+        limits=Tabular("tabular", tmp_path, {"shard_rollouts": 8}).limits,
+        sample=lambda shards, _: iter(shards),
     )
-    again = sampling.collect(
-        draw(), problems(LEVELS), run_seed=3, engine=engine, pool=None, progress=lambda *_: None
-    )  # type: ignore[arg-type]
+    again = sampling.collect(draw(), problems(LEVELS), run_seed=3, engine=engine, pool=None, progress=lambda *_: None)  # type: ignore[arg-type]
     assert again == first
 
 

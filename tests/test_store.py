@@ -93,7 +93,18 @@ def test_fingerprint_ignores_key_order(value: dict[str, int]) -> None:
 
 
 def test_fingerprint_tells_values_apart() -> None:
-    values: list[Any] = [1, 1.5, "1", True, None, [1], {"a": 1}, {"a": 2}, POLICY, dataclasses.replace(POLICY, moves=())]
+    values: list[Any] = [
+        1,
+        1.5,
+        "1",
+        True,
+        None,
+        [1],
+        {"a": 1},
+        {"a": 2},
+        POLICY,
+        dataclasses.replace(POLICY, moves=()),
+    ]
     assert len({store.fingerprint(value) for value in values}) == len(values)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import console, store
+from harness.plugins import Plugins
 from harness.report import charts, results, tables
 from harness.report.results import Results
 
@@ -30,11 +31,17 @@ figure { margin: 0; overflow-x: auto; background: #fff; } figcaption, .note { co
 """
 
 
-def write(root: Path) -> Path:
-    """Write report.html, the figure and its data into the run folder; returns the page's path."""
+def write(root: Path, plugins: Plugins) -> Path:
+    """Write report.html, the figure and its data into the run folder; returns the page's path.
+
+    Plugins may append sections (hook `harness_report_sections`); one that fails is named on the page.
+    """
     found = results.load(root)
     path = root / "report.html"
-    store.write_text(path, page(found, _line_search(found)))
+    added = plugins.observe("harness_report_sections", run=root)
+    extra = [section for sections in added.answers for section in sections]
+    extra += [("A report section failed", f"<p>{html.escape(error)}</p>") for error in added.errors]
+    store.write_text(path, page(found, _line_search(found), extra))
     return path
 
 
@@ -59,7 +66,7 @@ def _line_search(found: Results) -> str:
     return f"<figure>{drawn}</figure><p class=note>{note}</p>"
 
 
-def page(found: Results, figure: str) -> str:
+def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> str:
     row = found.manifest["row"]
     sections = [
         ("Leaderboard", _grid(tables.MARKDOWN, [tables.cells(r) for r in _by_rank(found)]) + _explained()),
@@ -68,9 +75,10 @@ def page(found: Results, figure: str) -> str:
         ("Batches and directions", _batches(found)),
         ("Cost", _costs(found)),
         ("Status", _statuses(found)),
+        *extra,
         ("Provenance", _provenance(found)),
     ]
-    body = "".join(f"<h2>{title}</h2>{content}" for title, content in sections if content)
+    body = "".join(f"<h2>{html.escape(title)}</h2>{content}" for title, content in sections if content)
     title = html.escape(f"One-Shot RLVR: {row['domain']} / {row['test_benchmark']}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'

@@ -1,0 +1,196 @@
+"""The report: one file that needs nothing, escapes what others wrote, and says what the rows say."""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tabular_run import SMALL, execute, finished, invoke, small_spec
+
+from harness import leaderboard
+from harness.hookspecs import hookimpl
+from harness.plugins import Plugins
+from harness.report import charts, results, tables
+from harness.report import html as pages
+from harness.report.results import Results
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """Collects every tag with its attributes, and the text of table cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+
+@pytest.fixture(scope="module")
+def found() -> Results:
+    return results.load(finished())
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return (finished() / "report.html").read_text(encoding="utf-8")
+
+
+def test_page_needs_nothing_from_elsewhere(text: str) -> None:
+    page = Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert "svg" in names
+    assert not names & {"script", "link", "iframe", "object", "embed", "img"}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            assert not (attributes.get(name) or "").startswith(("http", "//", "file"))
+    assert not re.search(r"url\(\s*['\"]?(https?:|//)|@import", text)
+    assert "color-scheme: light dark" in text
+
+
+def test_sections_and_numbers_are_those_of_the_run(text: str, found: Results) -> None:
+    assert Page(text).headings[:5] == [
+        "Leaderboard", "Paired differences", "Line search", "Batches and directions", "Cost"
+    ]  # fmt: skip
+    for row in found.aggregate:
+        assert f"<td>{row['method']}</td><td>{float(row['pass@1']):.3f}</td>" in text
+
+
+def test_verdict_says_what_the_row_says(found: Results) -> None:
+    (row,) = [r for r in found.aggregate if r["method"] == "one_shot"]
+    said = results.verdict(found)
+    assert f"{float(row['base_pass@1']):.3f} to {float(row['pass@1']):.3f}" in said
+    assert f"({float(row['delta']):+.3f}, 95 % interval" in said
+    word = "raises" if float(row["ci_low"]) > 0 else "does not measurably change"
+    assert word in said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [("0.1", "0.2", "raises"), ("-0.2", "-0.1", "lowers"), ("-0.1", "0.1", "does not measurably")],
+)
+def test_verdict_goes_by_the_interval(low: str, high: str, word: str, found: Results) -> None:
+    rows = [{**r, "ci_low": low, "ci_high": high} if r["method"] == "one_shot" else r for r in found.rows]
+    assert word in results.verdict(replace(found, rows=rows))
+
+
+def test_pairs_agree_with_the_rows(found: Results) -> None:
+    pairs = {p["other"]: p for p in results.pairs(found)}
+    assert set(pairs) == set(found.methods) - {"one_shot"}
+    (row,) = [r for r in found.aggregate if r["method"] == "one_shot"]
+    for key in ("delta", "ci_low", "ci_high", "p_value"):
+        assert pairs["base"][key] == pytest.approx(float(row[key])), key
+    (shuffled,) = [r for r in found.aggregate if r["method"] == "one_shot_shuffled"]
+    difference = float(row["pass@1"]) - float(shuffled["pass@1"])
+    assert pairs["one_shot_shuffled"]["delta"] == pytest.approx(difference)
+    assert results.pairs(found, focus="grpo") == []
+
+
+def test_what_others_wrote_is_escaped(found: Results) -> None:
+    rename = {"one_shot_shuffled": EVIL}
+    rows = [{**r, "method": rename.get(r["method"], r["method"]), "status": EVIL} for r in found.rows]
+    manifest: dict[str, Any] = {**found.manifest, "engine": {"name": EVIL}}
+    manifest["row"] = {**manifest["row"], "model": EVIL, "domain": EVIL, "test_benchmark": EVIL, "command": EVIL}
+    renamed = {(rename.get(m, m), s): done for (m, s), done in found.finished.items()}
+    bad = replace(found, rows=rows, manifest=manifest, finished=renamed)
+    figure = charts.svg(charts.line_search(charts.line_search_rows(bad)))
+    page = pages.page(bad, figure)
+    assert "<script" not in page
+    assert "<img" not in page
+    assert html.escape(EVIL) in page
+    assert not {"script", "img"} & {tag for tag, _ in Page(page).tags}
+
+
+def test_figure_data_holds_every_candidate(found: Results) -> None:
+    with open(finished() / "figures/line_search.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    searched = {key: done.search for key, done in found.finished.items() if key[0] in ("one_shot", "one_shot_shuffled")}
+    for (method, seed), search in searched.items():
+        assert search is not None
+        own = [r for r in rows if (r["method"], r["seed"]) == (method, str(seed))]
+        assert [float(r["kl"]) for r in own] == [c.kl for c in search.candidates]
+        assert [float(r["accuracy"]) for r in own] == [c.score.accuracy for c in search.candidates]
+        assert [r["chosen"] for r in own].index("True") == search.chosen
+    drawn = (finished() / "figures/line_search.svg").read_text()
+    assert drawn.startswith("<svg")
+    assert drawn in (finished() / "report.html").read_text()
+
+
+def test_writing_again_gives_the_same_page(tmp_path: Path, text: str) -> None:
+    result = invoke("report", str(finished()))
+    assert result.exit_code == 0, result.output
+    assert (finished() / "report.html").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "base"], "one_shot has no score: it did not run."),
+        (["--method", "one_shot", "--set", "rewards.correct=0"], "one_shot has no score: "),
+        (["--method", "one_shot", "--set", "search.kl_targets=[]"], "does not measurably change pass@1"),
+    ],
+    ids=["did not run", "no signal", "stayed at the base"],
+)
+@pytest.mark.parametrize("seeds", ["1", "2"])
+def test_a_run_without_a_step_still_has_a_report(
+    arguments: list[str], sentence: str, seeds: str, tmp_path: Path
+) -> None:
+    result = invoke("run", *SMALL, "--quiet", "--seeds", seeds, "--out", str(tmp_path), *arguments)
+    assert result.exit_code == 0, result.output
+    (root,) = tmp_path.iterdir()
+    text = (root / "report.html").read_text(encoding="utf-8")
+    assert sentence in html.unescape(text)
+    assert "No method searched a step." in text
+    assert ("no signal" in text) == ("rewards.correct=0" in arguments)
+
+
+def test_markdown_table_has_the_cells_of_the_rows(found: Results) -> None:
+    ((_, group),) = leaderboard.ranked(found.rows)
+    head, rule, *lines = tables.markdown(group).splitlines()
+    assert head.count("|") == rule.count("|") == lines[0].count("|")
+    assert [line.split("|")[1].strip() for line in lines] == [r["method"] for r in group]
+
+
+class Sections:
+    @hookimpl
+    def harness_report_sections(self, run: Path) -> list[tuple[str, str]]:
+        return [("Energy <Wh>", f"<p>of {run.name}</p>")]
+
+
+class FailingSections:
+    @hookimpl
+    def harness_report_sections(self) -> list[tuple[str, str]]:
+        raise RuntimeError(EVIL)
+
+
+def test_plugins_append_sections_and_a_failing_one_is_named(tmp_path: Path) -> None:
+    root, _ = execute(small_spec(methods=("base_tempered",)), tmp_path)
+    assert not (root / "report.html").exists()
+    found = Plugins()
+    for name, plugin in (("energy", Sections()), ("bad", FailingSections())):
+        found.add(plugin, name=name, distribution="acme", version="1")
+    text = pages.write(root, found).read_text(encoding="utf-8")
+    assert f"<h2>Energy &lt;Wh&gt;</h2><p>of {root.name}</p>" in text
+    assert html.escape(EVIL) in text
+    assert "<script" not in text

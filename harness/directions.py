@@ -158,7 +158,8 @@ def random_like(direction: Direction, *, seed: int, root: Path, out: str) -> Dir
     for name, tensor in tensors.items():
         gauss = seeds.generator(seeds.seed_for(seed, "random_direction", name)).standard_normal(tensor.shape)
         noise[name] = (gauss * (np.linalg.norm(tensor) / np.linalg.norm(gauss))).astype(tensor.dtype)
-    return _write(noise, direction, kind="random", norms=norms, root=root, out=out)
+    unsigned = replace(direction, snr=None, agreement=None, half_cosine=None)  # those describe the original
+    return _write(noise, unsigned, kind="random", norms=norms, root=root, out=out)
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, float]]:

@@ -1,18 +1,20 @@
 # make setup   a virtual environment in .venv with pinned versions (core dependencies)
 # make run     the whole comparison on the embedded model: DOMAIN=math|code|arc
 # make test    the tests        make check   lint and types
+# make results the committed results again (resumable; SEEDS=3)
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
 #                   the CUDA packages on Linux. When it cannot be reached, the ordinary sources are used.
 
 PYTHON ?= python3
 DOMAIN ?= code
+SEEDS ?= 3
 TORCH_INDEX ?=
 ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: setup run test check clean
+.PHONY: setup run test check results clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -39,6 +41,9 @@ check: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+results: setup
+	$(BIN)/python benchmarks/publish.py --seeds $(SEEDS)
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -199,6 +199,8 @@ def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
             click.echo(f"\ninterrupted; nothing finished is lost. Continue with: harness resume {root}", err=True)
             sys.exit(130)
         except HarnessError:
+            if pipeline.discard_unstarted(root):
+                raise
             click.echo(f"the run stopped; finished work is kept in {root}", err=True)
             raise
     path = html.write(root, found)

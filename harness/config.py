@@ -8,6 +8,8 @@ are free-form here and checked against the method's own `options`.
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
 import tomllib
 import types as pytypes
@@ -111,10 +113,24 @@ class RunSpec:
                 f"a budget of {self.budget} rollouts is smaller than one group of {self.sampling.group}: "
                 "raise --budget or lower --set sampling.group=..."
             )
+        if self.budget % self.sampling.group:
+            whole = self.budget // self.sampling.group * self.sampling.group
+            raise UsageError(
+                f"a budget of {self.budget} rollouts is no whole number of groups of {self.sampling.group}: "
+                f"use {whole} or {whole + self.sampling.group}, so that every rollout of the budget is spent"
+            )
         if self.sampling.group < 2:
             raise UsageError("sampling.group must be at least 2: a lone rollout has no group to be compared with")
-        if self.sampling.temperature <= 0:
-            raise UsageError("sampling.temperature must be above 0: greedy draws carry no gradient")
+        if not 0 < self.sampling.temperature < math.inf:
+            raise UsageError("sampling.temperature must be finite and above 0: greedy draws carry no gradient")
+        if not all(math.isfinite(value) for value in dataclasses.asdict(self.rewards).values()):
+            raise UsageError("every rewards.* (rewards.correct, ...) must be a finite number")
+        if min(self.search.samples, self.evaluation.samples) < 1:
+            raise UsageError("search.samples and evaluation.samples must be at least 1")
+        if any(not 0 < target < math.inf for target in self.search.kl_targets):
+            raise UsageError("search.kl_targets must be above 0: the zero step is always a candidate")
+        if self.sampling.max_tokens < 0 or self.selection_budget < 0:
+            raise UsageError("sampling.max_tokens and selection_budget are 0 (the default) or more")
         if self.seeds < 1:
             raise UsageError("--seeds must be at least 1")
         if 0 < self.selection_budget < len(self.search.kl_targets) + 1:
@@ -182,8 +198,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes are JSON's, and DEL
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return repr(value)

@@ -85,8 +85,8 @@ def number(value: Any, digits: int = 3) -> str:
     if value in ("", None):
         return ""
     value = float(value)
-    if math.isnan(value):
-        return ""
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else str(value)
     return f"{value:.{digits}f}" if abs(value - round(value)) > 1e-9 or abs(value) < 2 else f"{value:.0f}"
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from harness import provenance
 from harness.errors import HarnessError
-from harness.plugins import KINDS, Plugins
+from harness.plugins import KINDS, Plugins, Registration
 
 EXTRAS = ("evalplus", "lm_eval", "ray", "vllm")
 
@@ -53,20 +53,19 @@ def print_doctor(plugins: Plugins) -> None:
     for registration in plugins.registered.values():
         lines += [f"FAILED {p}" for p in _problem(registration)]
     lines += [f"BROKEN plugin {b.name} of {b.distribution} {b.version}: {b.error}" for b in plugins.broken]
-    lines += [f"verifier isolation of {name}: {_isolation(plugins, name)}" for name in plugins.names("domain")]
+    for name in plugins.names("domain"):
+        registration = plugins.lookup("domain", name)
+        if not _problem(registration):
+            lines.append(f"verifier isolation of {name}: {provenance.isolation(registration.load())}")
     print("\n".join(lines))
 
 
-def _problem(registration: object) -> list[str]:
+def _problem(registration: Registration) -> list[str]:
     try:
-        registration.load()  # type: ignore[attr-defined]
+        registration.load()
     except HarnessError as error:
         return [str(error)]
     return []
-
-
-def _isolation(plugins: Plugins, name: str) -> str:
-    return provenance.isolation(plugins.lookup("domain", name).load())
 
 
 def _memory() -> str:

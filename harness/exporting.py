@@ -13,7 +13,7 @@ from harness.plugins import Plugins
 def export(root: Path, method: str, *, seed: int, target: Path, plugins: Plugins) -> None:
     """Materialise the (first) policy of `method` in `target`, which must not exist.
 
-    Raises UnknownName for a method that did not run and UsageError when it has no policy or the target exists.
+    Raises UnknownName for a method that did not run and UsageError when the target exists.
     """
     path = root / f"methods/{method}/{seed}/scores.json"
     if not path.exists():
@@ -22,8 +22,6 @@ def export(root: Path, method: str, *, seed: int, target: Path, plugins: Plugins
     if target.exists():
         raise UsageError(f"{target} exists already; name a new folder")
     done: Finished = store.read_json(path)
-    if done.contender is None:
-        raise UsageError(f"{method} has no policy to export: {done.status}")
     spec = config.load(None, file=root / "spec.toml", changes={"workers": 1}, sets=())
     engine = pipeline.open_engine(root, spec, plugins)
     try:

@@ -38,14 +38,15 @@ Row = dict[str, Any]
 
 
 class Outcome(NamedTuple):
-    """Everything a finished method left behind, for its row. `status` is "ok" or a reason."""
+    """Everything a finished method left behind, for its row. `status` is "ok" or a reason; `samples` are per problem."""
 
     status: str
-    evaluation: Evaluation | None
+    evaluation: Evaluation
     search: Search | None
     direction: Direction | None
-    displacement: Displacement | None
+    displacement: Displacement
     temperature: float
+    samples: int
     cost: Cost
 
 
@@ -58,26 +59,27 @@ def row_of(shared: Mapping[str, Any], outcome: Outcome, base: Evaluation, *, see
     row.update(_scores("base_", base))
     if outcome.direction is not None:
         row.update(_of_direction(outcome.direction))
-    if outcome.evaluation is not None:
-        row.update(_scores("", outcome.evaluation), errors=outcome.evaluation.sampled.errors)
-        row.update(test_problems=len(outcome.evaluation.sampled.problem_ids))
-        row.update(test_samples=max(outcome.evaluation.sampled.n, default=0))
-        row.update(_gain(base.sampled, outcome.evaluation.sampled, seed=seed, status=outcome.status))
+    sampled = outcome.evaluation.sampled
+    row.update(_scores("", outcome.evaluation), errors=sampled.errors)
+    row.update(test_problems=len(sampled.problem_ids), test_samples=outcome.samples)
+    gain = _gain([(base.sampled, sampled)], seed=seed)
+    row.update(gain)
+    if outcome.status == OK and "ci_low" in gain and stats.too_few(*paired_rates(base.sampled, sampled)):
+        row.update(status=TOO_FEW)
     if outcome.search is not None:
         row.update(_of_search(outcome.search))
-    if outcome.displacement is not None:
-        row.update(changed_weights=outcome.displacement.changed, relative_step=outcome.displacement.relative)
+    row.update(changed_weights=outcome.displacement.changed, relative_step=outcome.displacement.relative)
     return row
 
 
 def _scores(prefix: str, evaluation: Evaluation) -> Row:
     score = evaluation.sampled
-    wide = evaluation.wide
+    wide = evaluation.wide or score
     return {
         f"{prefix}pass@1": score.accuracy,
         f"{prefix}greedy": evaluation.greedy.accuracy,
         f"{prefix}pass@4": stats.pass_at_k(score.n, score.correct, 4),
-        f"{prefix}pass@16": stats.pass_at_k(wide.n, wide.correct, 16) if wide else math.nan,
+        f"{prefix}pass@16": stats.pass_at_k(wide.n, wide.correct, 16),
         f"{prefix}format": score.format,
         f"{prefix}format_free": score.accuracy_free,
         f"{prefix}truncated": score.truncated,
@@ -102,7 +104,7 @@ def _of_search(search: Search) -> Row:
 
 
 class Comparison(NamedTuple):
-    """Method minus base on the same problems: mean difference, 95 % interval, sign-flip p-value.
+    """One contender minus another on the same problems: mean difference, 95 % interval, sign-flip p-value.
 
     `too_few` says that problems or outcomes are too few for a bootstrap (harness/stats.py).
     """
@@ -114,20 +116,27 @@ class Comparison(NamedTuple):
     too_few: bool
 
 
-def comparison(base: Score, method: Score, *, seed: int) -> Comparison:
-    base_P, method_P = paired_rates(base, method)
-    interval = stats.paired_bootstrap(base_P, method_P, seed=seed)
-    p_value = stats.sign_flip_p(base_P, method_P, seed=seed)
-    return Comparison(interval.delta, interval.low, interval.high, p_value, interval.too_few)
+def comparison(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Comparison:
+    """Second minus first of each pair, one pair for each run seed: over problems, and over seeds when several."""
+    rates = [paired_rates(first, second) for first, second in pairs]
+    intervals = [stats.paired_bootstrap(first_P, second_P, seed=seed) for first_P, second_P in rates]
+    too_few = any(interval.too_few for interval in intervals)
+    p_value = pooled_p(pairs, seed=seed)
+    if len(pairs) == 1:
+        only = intervals[0]
+        return Comparison(only.delta, only.low, only.high, p_value, too_few)
+    ses = [stats.clustered_se(second_P - first_P) for first_P, second_P in rates]
+    combined = stats.combine_seeds([i.delta for i in intervals], ses, problems=len(rates[0][0]))
+    return Comparison(combined.delta, combined.low, combined.high, p_value, too_few)
 
 
-def _gain(base: Score, method: Score, *, seed: int, status: str) -> Row:
-    if method == base:  # the base against itself
+def _gain(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Row:
+    """delta, interval and p-value against the base; no interval when the contender is the base itself."""
+    if all(base == method for base, method in pairs):
         return {"delta": 0.0}
-    found = comparison(base, method, seed=seed)
-    values = found._asdict()
+    values = comparison(pairs, seed=seed)._asdict()
     del values["too_few"]
-    return {**values, "status": TOO_FEW if found.too_few and status == OK else status}
+    return values
 
 
 def paired_rates(base: Score, method: Score) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -144,28 +153,20 @@ def aggregate(rows: Sequence[Row], pairs: Sequence[tuple[Score, Score]]) -> Row:
     """
     row = dict(rows[0])
     for column in COLUMNS:
-        values = [r[column] for r in rows if isinstance(r[column], int | float) and not isinstance(r[column], bool)]
-        if column not in ("schema", "method_version") and values and len(values) == len(rows):
+        values = [r[column] for r in rows if isinstance(r[column], int | float)]
+        if column not in ("schema", "method_version") and values:
             row[column] = float(np.mean(values))
     row.update(seed="all", status=_status([str(r["status"]) for r in rows]))
-    if pairs:
-        rates = [paired_rates(base, method) for base, method in pairs]
-        ses = [stats.clustered_se(method_P - base_P) for base_P, method_P in rates]
-        deltas = [float((method_P - base_P).mean()) for base_P, method_P in rates]
-        if len(pairs) > 1:
-            combined = stats.combine_seeds(deltas, ses, problems=len(rates[0][0]))
-            row.update(delta=combined.delta, ci_low=combined.low, ci_high=combined.high)
-            row.update(p_value=pooled_p(rates))
+    row.update(_gain(pairs))
     return row
 
 
-def pooled_p(rates: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> float:
-    """Sign flips by problem of the seed-averaged rates; NaN when seeds lost different problems."""
-    if len({len(base_P) for base_P, _ in rates}) > 1:
-        return math.nan
-    base_P = np.mean([base for base, _ in rates], axis=0)
-    method_P = np.mean([method for _, method in rates], axis=0)
-    return stats.sign_flip_p(base_P, method_P, seed=0)
+def pooled_p(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> float:
+    """Sign flips by problem of the rates averaged over seeds; a seed without a verdict on a problem is left out."""
+    differences_SP = np.array([stepping.rates(method) - stepping.rates(base) for base, method in pairs])
+    known_P = ~np.isnan(differences_SP).all(axis=0)
+    differences_P = np.nanmean(differences_SP[:, known_P], axis=0)
+    return stats.sign_flip_p(np.zeros_like(differences_P), differences_P, seed=seed)
 
 
 def _status(statuses: Sequence[str]) -> str:
@@ -216,7 +217,7 @@ def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if str(row["seed"]) == "all":
-            title = f"{row['domain']} / {row['test_benchmark']} / data {row['data_hash']} / model {row['model']}"
+            title = f"{row['domain']} / {row['test_benchmark']} / data {row['data_hash']} / model {row['model']} {row['model_revision']}"
             groups.setdefault(title, []).append(row)
     return [(title, sorted(group, key=_rank)) for title, group in sorted(groups.items())]
 

@@ -37,8 +37,8 @@ class Finished:
     """A method's result in one seed, as kept in scores.json."""
 
     status: str
-    contender: Contender | None
-    evaluation: Evaluation | None
+    contender: Contender
+    evaluation: Evaluation
     search: Search | None
     direction: Direction | None
     cost: Mapping[str, float]
@@ -60,8 +60,7 @@ def execute(root: Path, plugins: Plugins, *, progress: Progress, workers: int = 
     """Run or continue the folder. Returns its rows; raises HarnessError, UsageError or VerifierFailure."""
     spec = config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
     methods = {name: plugins.lookup("method", name).load()() for name in ordered(spec.methods)}
-    options = {name: options_of(method, spec.method.get(name, {})) for name, method in methods.items()}
-    check_options(spec, methods)
+    options = check_options(spec, methods)
     with opened(root, spec, plugins, progress=progress) as run:
         manifest = provenance.write(run, plugins, methods)
         _notify(plugins, root, "harness_run_started", run=root)
@@ -158,12 +157,12 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
         done: Finished = store.read_json(path)
         return done
     stages = Stages(run, method=name, seed=seed, options=options)
-    contender, evaluation, cost, status = None, None, Cost(), "ok"
+    status = leaderboard.OK
     try:
         contender = method.run(stages)
-        evaluation, cost = evaluating.evaluate(run, contender, seed=seed, method=name)
-    except NoSignal as reason:
-        status = f"no signal: {reason}"
+    except NoSignal as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
+        contender, status = Contender(policies=(run.base,)), f"no signal: {reason}"
+    evaluation, cost = evaluating.evaluate(run, contender, seed=seed, method=name)
     finished = Finished(
         status=status,
         contender=contender,
@@ -176,12 +175,9 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
     if stages.last_search is not None:
         store.write_json(path.with_name("search.json"), stages.last_search)
     store.write_json(path, finished)
-    run.notify("evaluate", {"method": name, "seed": seed, "status": status, **_headline(evaluation)})
+    headline = {"pass@1": evaluation.sampled.accuracy, "greedy": evaluation.greedy.accuracy}
+    run.notify("evaluate", {"method": name, "seed": seed, "status": status, **headline})
     return finished
-
-
-def _headline(evaluation: Evaluation | None) -> dict[str, float]:
-    return {} if evaluation is None else {"pass@1": evaluation.sampled.accuracy, "greedy": evaluation.greedy.accuracy}
 
 
 def _rows(
@@ -193,27 +189,22 @@ def _rows(
         shared = {**manifest["row"], "method": name, "method_version": method.version}
         own, pairs = [], []
         for seed, (done, base) in enumerate(zip(finished[name], bases, strict=True)):
-            assert base is not None, "the base needs no direction, so it always has scores"
             own.append(leaderboard.row_of(shared, _outcome(run, done), base, seed=seed))
-            if done.evaluation is not None:
-                pairs.append((base.sampled, done.evaluation.sampled))
+            pairs.append((base.sampled, done.evaluation.sampled))
         rows += [*own, leaderboard.aggregate(own, pairs)]
     return rows
 
 
 def _outcome(run: Run, done: Finished) -> Outcome:
-    temperature = run.spec.sampling.temperature
-    displacement = None
-    if done.contender is not None:
-        displacement = run.engine.displacement(done.contender.policies[0])
-        temperature = temperature if done.contender.temperature is None else done.contender.temperature
+    given = done.contender.temperature
     return Outcome(
         status=done.status,
         evaluation=done.evaluation,
         search=done.search,
         direction=done.direction,
-        displacement=displacement,
-        temperature=temperature,
+        displacement=run.engine.displacement(done.contender.policies[0]),
+        temperature=run.spec.sampling.temperature if given is None else given,
+        samples=done.contender.n or run.spec.evaluation.samples,
         cost=Cost(**done.cost).plus(Cost(**done.eval_cost)),  # type: ignore[arg-type]
     )
 
@@ -235,14 +226,24 @@ def _append_event(root: Path, event: Mapping[str, Any]) -> None:
         file.write(json.dumps({"time": now, **event}) + "\n")
 
 
-def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> None:
-    """Raises UnknownName for options of methods that do not run, or that the method does not have."""
+def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
+    """Each method's options. Raises UnknownName for one that no method of this run has."""
     for name in spec.method:
         if name not in methods:
             raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")
-    for name, method in methods.items():
-        options_of(method, spec.method.get(name, {}))
+    return {name: options_of(method, spec.method.get(name, {})) for name, method in methods.items()}
 
 
 def mark_done(root: Path) -> None:
     store.write_text(root / "DONE", "")
+
+
+def discard_unstarted(root: Path) -> bool:
+    """Remove a folder in which nothing ran yet, so that a mistake in the command leaves nothing behind."""
+    own = [root / "spec.toml", root / "command.json"]
+    if sorted(root.iterdir()) != sorted(own):
+        return False
+    for path in own:
+        path.unlink()
+    root.rmdir()
+    return True

@@ -67,7 +67,10 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
     screen = Console(width=None if Console().is_terminal else 120)
     screen.print(table)
     copies = spec.num_workers + 1
-    memory = copies * (4 * limits.bytes_weights + 0.5e9) + limits.shard_rollouts * limits.bytes_per_rollout * 256
+    memory = (
+        copies * (4 * limits.bytes_weights + 0.5e9)
+        + copies * limits.shard_rollouts * limits.bytes_per_token * 2 * run.max_tokens
+    )
     screen.print(
         f"measured on {PROBE_PROBLEMS * PROBE_SAMPLES} rollouts: {rate.tokens:.0f} tokens each, {rate.seconds * 1e3:.1f} ms "
         f"each with {spec.num_workers} workers, {rate.correct:.1%} correct. Draws that methods share are made once, "
@@ -99,7 +102,8 @@ def _stage(run: Run, name: str) -> Stage:
     spec = run.spec
     trains = name not in ("base", "base_tempered")
     rollouts = len(run.train[0]) * spec.sampling.group if trains else 0
-    wide = min(spec.evaluation.wide_problems, len(run.test)) * (spec.evaluation.wide_samples - spec.evaluation.samples)
+    more = max(0, spec.evaluation.wide_samples - spec.evaluation.samples)
+    wide = more * min(spec.evaluation.wide_problems, len(run.test))
     evaluation = len(run.test) * (spec.evaluation.samples + 1) + (wide if name in spec.evaluation.wide_methods else 0)
     selection = 0 if name == "base" else spec.selection_total
     return Stage(name, rollouts, selection, evaluation, rollouts)

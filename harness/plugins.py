@@ -19,6 +19,7 @@ from harness import hookspecs
 from harness.errors import HarnessError, UnknownName
 
 GROUP = "harness"
+OWN = "oneshot-harness"  # loaded first: no other plugin can take a built-in name
 KINDS = ("domain", "method", "engine")
 
 
@@ -38,7 +39,7 @@ class Registration:
         module, _, attribute = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # the plugin border
             raise HarnessError(
                 f'{self.kind} "{self.name}" of {self.distribution} {self.version} cannot be loaded: '
                 f"{type(error).__name__}: {error}"
@@ -73,11 +74,16 @@ class Plugins:
 
     def add(self, plugin: object, *, name: str, distribution: str, version: str) -> None:
         """Register one plugin module or object and collect its names."""
-        self.manager.register(plugin, name=f"{distribution}:{name}")
-        for kind in KINDS:
-            hook = getattr(plugin, f"harness_register_{kind}s", None)
-            if hook is not None:
-                hook(_Collector(self, kind=kind, distribution=distribution, version=version))
+        before = dict(self.registered)
+        try:
+            for kind in KINDS:
+                hook = getattr(plugin, f"harness_register_{kind}s", None)
+                if hook is not None:
+                    hook(_Collector(self, kind=kind, distribution=distribution, version=version))
+            self.manager.register(plugin, name=f"{distribution}:{name}")
+            before = self.registered
+        finally:
+            self.registered = before  # all of a plugin or nothing
 
     def lookup(self, kind: str, name: str) -> Registration:
         """Raises UnknownName with what exists, what is near and what is installed but broken."""
@@ -129,14 +135,24 @@ def load(environment: Mapping[str, str] | None = None) -> Plugins:
     """Load every entry point of the group. HARNESS_PLUGINS=math,code limits which ones (names, comma separated)."""
     allowed = (os.environ if environment is None else environment).get("HARNESS_PLUGINS")
     plugins = Plugins()
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
-        if allowed is None or point.name in allowed.split(","):
+    names = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: (_origin(p).name != OWN, p.name)):
+        if names is None or point.name in names:
             _load_one(plugins, point)
     return plugins
 
 
+class _Origin(NamedTuple):
+    name: str
+    version: str
+
+
+def _origin(point: metadata.EntryPoint) -> _Origin:
+    return _Origin(point.dist.name, point.dist.version) if point.dist else _Origin("unknown", "?")
+
+
 def _load_one(plugins: Plugins, point: metadata.EntryPoint) -> None:
-    name, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
+    name, version = _origin(point)
     try:
         plugins.add(point.load(), name=point.name, distribution=name, version=version)
     except Exception as error:  # noqa: BLE001 - the plugin border: one broken plugin takes nothing else down

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import harness
 from harness import config, store
+from harness.errors import HarnessError
 from harness.plugins import Plugins
 from harness.run import Run
 from harness.types import Method
@@ -34,9 +35,10 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     path = run.root / "manifest.json"
     if path.exists():
         known: dict[str, Any] = store.read_json(path)
+        _require_same(known["row"]["model_revision"], run.engine.identity()["revision"], "model")
+        _require_same(known["row"]["data_hash"], data_hash(run), "test data")
         return known
     splits = {"selection": run.selection, "test": run.test, **{f"train/{s}": p for s, p in run.train.items()}}
-    data_hash = store.fingerprint([[p.content_hash, p.answer] for p in run.test])[:12]
     started: dict[str, str] = store.read_json(run.root / "command.json")
     engine, spec, code = dict(run.engine.identity()), run.spec, commit()
     domain = plugins.lookup("domain", spec.domain)
@@ -46,7 +48,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
         "domain": spec.domain,
         "train_benchmark": spec.benchmark,
         "test_benchmark": spec.benchmark,
-        "data_hash": data_hash,
+        "data_hash": data_hash(run),
         "model": spec.model,
         "model_revision": engine["revision"],
         "engine": spec.engine.name,
@@ -74,6 +76,15 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     store.write_lines(run.root / "problems.jsonl", lines)
     store.write_json(path, manifest)
     return manifest
+
+
+def data_hash(run: Run) -> str:
+    return store.fingerprint([[p.content_hash, p.answer] for p in run.test])[:12]
+
+
+def _require_same(before: str, now: str, what: str) -> None:
+    if before != now:
+        raise HarnessError(f"the {what} changed since this run began ({before}, now {now}): start a new run")
 
 
 def isolation(domain: Any) -> str:

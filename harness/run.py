@@ -14,6 +14,7 @@ from typing import Any
 from harness import sampling, verifying
 from harness.budget import Cost
 from harness.config import RunSpec
+from harness.errors import VerifierFailure
 from harness.sampling import Draw, RolloutBatch
 from harness.types import Benchmark, Engine, Policy, Problem
 from harness.verifying import VerifierPool
@@ -57,5 +58,9 @@ class Run:
             pool=self.pool,
             progress=lambda done, total: self.progress(label, done, total),
         )
-        verifying.check_errors([judged.verdict for judged in batch.judged()])
+        try:
+            verifying.check_errors([judged.verdict for judged in batch.judged()])
+        except VerifierFailure:
+            batch.forget_verdicts()
+            raise
         return batch, cost

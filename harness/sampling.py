@@ -77,6 +77,11 @@ class RolloutBatch:
         for index in range(len(self.shards)):
             yield from store.read_json(_verdict_path(Path(self.root), self.folder, index)).judged
 
+    def forget_verdicts(self) -> None:
+        """So that they are judged again: a repaired verifier must not inherit the errors of a broken one."""
+        for index in range(len(self.shards)):
+            _verdict_path(Path(self.root), self.folder, index).unlink()
+
     def group(self, problem_id: str) -> tuple[Rollout, ...]:
         """One problem's rollouts, read from its shard without loading the rest."""
         index = next(i for i, ids in enumerate(self.shards) if problem_id in ids)
@@ -210,24 +215,20 @@ def write_shard(path: Path, rollouts: Sequence[Rollout]) -> None:
         entry = prompts.setdefault(rollout.problem_id, {"first": row, "count": 0})
         entry["count"] += 1
         entry["prompt"] = rollout.prompt_tokens.tolist()
-    header = {
-        "groups": json.dumps(prompts),
-        "finish": json.dumps([str(r.finish) for r in rollouts]),
-        "policy": rollouts[0].policy,
-    }
-    store.write_via(path, lambda temporary: save_file(arrays, temporary, header))
+    # One key: safetensors writes several in random order, and equal shards would differ in their bytes.
+    index = {"groups": prompts, "finish": [str(r.finish) for r in rollouts], "policy": rollouts[0].policy}
+    store.write_via(path, lambda temporary: save_file(arrays, temporary, {"index": json.dumps(index)}))
 
 
 def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
     with safe_open(path, framework="np") as file:
-        header = file.metadata()
-        entry = json.loads(header["groups"])[problem_id]
+        header = json.loads(file.metadata()["index"])
+        entry, finish = header["groups"][problem_id], header["finish"]
         first, count = entry["first"], entry["count"]
-        finish = json.loads(header["finish"])
         ends = np.concatenate([[0], np.cumsum(file.get_tensor("lengths"))])
         text_ends = np.concatenate([[0], np.cumsum(file.get_tensor("text_lengths"))])
         tokens, logprobs = file.get_slice("completion_tokens"), file.get_slice("logprobs")
-        text = file.get_slice("text")
+        text = file.get_tensor("text").tobytes()  # a slice may not start at the end, where an empty text does
         sample_idxs, rollout_seeds = file.get_tensor("sample_idxs"), file.get_tensor("seeds")
         prompt = np.asarray(entry["prompt"], dtype=np.int32)
         return tuple(
@@ -239,7 +240,7 @@ def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
                 prompt_tokens=prompt,
                 completion_tokens=tokens[int(ends[row]) : int(ends[row + 1])],
                 logprobs=logprobs[int(ends[row]) : int(ends[row + 1])],
-                text=bytes(text[int(text_ends[row]) : int(text_ends[row + 1])]).decode(),
+                text=text[int(text_ends[row]) : int(text_ends[row + 1])].decode(),
                 finish=Finish(finish[row]),
             )
             for row in range(first, first + count)

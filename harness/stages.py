@@ -114,7 +114,7 @@ class Stages:
     def direct(self, weighed: WeighedBatch, policy: Policy, objective: Objective | None = None) -> Direction:
         """The raw ascent direction at `policy`. Raises NoSignal when every group is dead."""
         goal = objective or PolicyGradient()
-        key = store.fingerprint([weighed.key, policy.id, repr(goal)])
+        key = store.fingerprint([weighed.key, policy.id, goal])
 
         def work() -> tuple[Direction, Cost]:
             directions.require_signal(weighed)
@@ -223,7 +223,7 @@ class Stages:
         return self.last_search
 
     def _select(self, contenders: Sequence[Contender], cautious: bool) -> tuple[Search, Cost]:
-        sizes, cost, candidates = self._sizes(len(contenders)), Cost(), []
+        sizes, cost, candidates = self._sizes(sum(len(c.policies) for c in contenders)), Cost(), []
         for done, contender in enumerate(contenders):
             self._run.progress(f"{self.method}: selection", done, len(contenders))
             scored = self._score(contender, sizes, label="")
@@ -295,19 +295,22 @@ class StageTrainer:
         self._folder = f"{stages.folder}/trainer"
         self._engine_trainer: Trainer | None = None
         self._kept: set[int] = set()
+        self._written = 0
         self.steps = 0
         self.policy = policy
 
     def step(self, weighed: WeighedBatch, objective: Objective) -> Policy:
         """One optimizer update on a weighed batch; a batch without signal changes nothing and is counted."""
-        arguments = [self._start.id, list(self._optimizer), weighed.key, repr(objective), self.steps]
+        arguments = [self._start.id, list(self._optimizer), weighed.key, objective, self.steps]
         self.policy = self._stages._call("train", arguments, lambda: self._step(weighed, objective))
         self.steps += 1
+        if weighed.sub_batches:  # otherwise the step wrote nothing
+            self._written = self.steps
         return self.policy
 
     def keep(self) -> Policy:
         """Keep the live policy's file, as a candidate for selection."""
-        self._kept.add(self.steps)
+        self._kept.add(self._written)
         return self.policy
 
     def _step(self, weighed: WeighedBatch, objective: Objective) -> tuple[Policy, Cost]:
@@ -320,7 +323,7 @@ class StageTrainer:
         out = f"{self._folder}/step-{number:04d}.safetensors"
         trainer.checkpoint(self._run.root / out)
         trainer.save(self._state(number))
-        for old in range(number - 1):
+        for old in range(self._written):  # the last one stays: a kill before the journal is written needs it
             if old not in self._kept:
                 (self._run.root / f"{self._folder}/step-{old:04d}.safetensors").unlink(missing_ok=True)
             self._state(old).unlink(missing_ok=True)

@@ -105,7 +105,7 @@ def paired_bootstrap(base_P: npt.ArrayLike, method_P: npt.ArrayLike, *, seed: in
     d_P = method_P - base_P
     if d_P.size == 0:
         return Paired(math.nan, math.nan, math.nan, math.nan, True)
-    delta, se, few = float(d_P.mean()), clustered_se(d_P), _too_few(base_P, method_P)
+    delta, se, few = float(d_P.mean()), clustered_se(d_P), too_few(base_P, method_P)
     if not few:
         means_D = np.concatenate([c_DP @ d_P for c_DP in _resamples(d_P.size, seed=seed, draws=draws)]) / d_P.size
         low, high = (float(q) for q in np.quantile(means_D, [0.025, 0.975]))
@@ -126,7 +126,7 @@ def _paired(base_P: npt.ArrayLike, method_P: npt.ArrayLike) -> tuple[Floats, Flo
     return base_P[kept_P], method_P[kept_P]
 
 
-def _too_few(base_P: Floats, method_P: Floats) -> bool:
+def too_few(base_P: Floats, method_P: Floats) -> bool:
     solved = max(base_P.sum(), method_P.sum())
     failed = max((1.0 - base_P).sum(), (1.0 - method_P).sum())
     return bool(base_P.size < FEW_PROBLEMS or min(solved, failed) < FEW_OUTCOMES)

@@ -38,10 +38,13 @@ def write_via(path: Path, writer: Callable[[str], object]) -> None:
     """Let `writer` fill a temporary file, then make it appear at `path` at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    writer(str(temporary))
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        writer(str(temporary))
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # there only when something failed
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
@@ -74,6 +77,8 @@ def encode(value: Any) -> Any:
         return value.value
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(encode(item) for item in value)  # a set prints in another order in every process
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}
     return value
@@ -130,11 +135,11 @@ class Journal:
         self.ordinal += 1
         path = self.folder / f"{self.ordinal:04d}-{stage}.json"
         key = fingerprint(arguments)
-        if path.exists():
-            entry = read_json(path)
-            if entry["key"] != key:
+        for known in self.folder.glob(f"{self.ordinal:04d}-*.json"):
+            entry = read_json(known)
+            if (entry["stage"], entry["key"]) != (stage, key):
                 raise HarnessError(
-                    f"{path} was written by a call with other arguments: the method or the spec changed since. "
+                    f"{known} was written by a call with other arguments: the method or the spec changed since. "
                     "Start a new run instead of resuming this one."
                 )
             return entry["result"], Cost(**entry["cost"]), True

@@ -149,7 +149,7 @@ class Contender:
 class Direction:
     """An ascent direction in parameter space, stored as one safetensors file at `path` (relative to the run).
 
-    `norm` is the Euclidean norm over all tensors, `weight_norm` that of the base parameters. `snr`,
+    `norm` is the Euclidean norm over all tensors, `weight_norm` that of the parameters it was taken at. `snr`,
     `agreement` and `half_cosine` come from `sub_batches` disjoint sub-batches (docs/metrics.md) and are None
     below four. `logprob_gap` is the largest |trainer - sampler| token log-probability of the batch, in nats.
     """
@@ -312,13 +312,13 @@ class Displacement(NamedTuple):
 
 
 class EngineLimits(NamedTuple):
-    """`context` in tokens (None: unknown); `shard_rollouts` is the sampling batch; bytes are estimates."""
+    """`context` in tokens (None: unknown); `shard_rollouts` is the sampling batch; `bytes_per_token` is the key-value cache."""
 
     context: int | None
     shard_rollouts: int
     parameters: int
     bytes_weights: int
-    bytes_per_rollout: int
+    bytes_per_token: int
 
 
 class Optimizer(NamedTuple):

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from harness_engines import tabular, tabular_policy
-from harness_engines.tabular import DIGIT_0, EOS, STYLE_0
-from harness_engines.tabular_domain import ANSWERS, STYLES, task_of
-from harness_engines.tabular_domain import Tabular as Domain
 from safetensors.torch import save_file
 
 from harness import advantages, seeds, store
@@ -26,6 +22,10 @@ from harness.types import (
     TokenBatch,
     WeightedGroup,
 )
+from harness_engines import tabular, tabular_policy
+from harness_engines.tabular import DIGIT_0, EOS, STYLE_0
+from harness_engines.tabular_domain import ANSWERS, STYLES, task_of
+from harness_engines.tabular_domain import Tabular as Domain
 
 BASE = Policy(base="tabular")
 MODEL = "tabular:.5,.2,.05"

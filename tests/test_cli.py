@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_mistake_ends_in_2_with_help_and_leaves_nothing(
     assert result.exit_code == 2, result.output
     for word in words:
         assert word.lower() in result.stderr.lower()
-    assert list(tmp_path.iterdir()) == [], "a typing mistake leaves a run folder behind"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()], "a typing mistake leaves a run folder behind"
 
 
 def test_no_domain_names_the_flag() -> None:
@@ -173,6 +174,16 @@ def test_a_folder_that_is_no_run(arguments: tuple[str, ...], exists: bool, tmp_p
     assert not (tmp_path / "target").exists()
 
 
+def test_a_failed_resume_removes_nothing(tmp_path: Path) -> None:
+    """Whatever lies beside a spec.toml is the user's."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/spec.toml").write_text('domain = "tabulr"\n')
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    assert invoke("resume", "mine").exit_code == 2
+    assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "mine/spec.toml").exists()
+
+
 def test_an_unfinished_run_is_told_to_resume(tmp_path: Path) -> None:
     root = copied(tmp_path)
     (root / "leaderboard.csv").unlink()
@@ -182,15 +193,15 @@ def test_an_unfinished_run_is_told_to_resume(tmp_path: Path) -> None:
 
 
 def test_interrupt_ends_in_130_and_resumes(tmp_path: Path) -> None:
-    script = str(Path(sys.executable).with_name("harness"))
+    """A shell may start a background job with SIGINT ignored, so the program asks for it first."""
+    program = "import signal; signal.signal(2, signal.default_int_handler); from harness.cli import main; main()"
     process = subprocess.Popen(
-        [script, "run", *SMALL, "--method", "one_shot"],
+        [sys.executable, "-c", program, "run", *SMALL, "--method", "one_shot"],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     while "base: test" not in (line := process.stderr.readline()):
@@ -204,6 +215,42 @@ def test_interrupt_ends_in_130_and_resumes(tmp_path: Path) -> None:
     assert not (root / "DONE").exists()
     assert invoke("resume", str(root), "--quiet").exit_code == 0
     assert (root / "DONE").exists()
+
+
+BUSY = """
+import signal; signal.signal(2, signal.default_int_handler)
+from harness_engines.workers import Workers
+workers = Workers(2, __import__, "time")
+list(workers.run([("sleep", (0,)), ("sleep", (0,))]))
+print("ready", flush=True)
+try:
+    list(workers.run([("sleep", (300,)), ("sleep", (300,))]))
+except KeyboardInterrupt:
+    workers.close()
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_reaches_the_user_past_busy_engine_workers() -> None:
+    """A terminal sends Ctrl-C to every process of the group: the workers must neither die of it nor be waited for."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # past the line that says so, into the wait for the workers
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        output, errors = process.communicate(timeout=20)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert output == "interrupted\n"
+    assert "Traceback" not in errors
 
 
 def test_leaderboard_merges_shows_and_exports(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness_engines.hf import HfEngine
-from harness_engines.local import Local
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -18,6 +16,8 @@ from harness import seeds, store
 from harness.directions import PolicyGradient
 from harness.errors import HarnessError, UsageError
 from harness.types import Finish, Move, Optimizer, Policy, Rollout, SampleRequest, Shard, WeightedGroup
+from harness_engines.hf import HfEngine
+from harness_engines.local import Local
 
 OPTIONS = {
     "dtype": "float32",

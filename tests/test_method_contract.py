@@ -168,5 +168,3 @@ def test_several_policies_vote(tmp_path: Path) -> None:
 def test_a_method_cannot_pass_its_budget(tmp_path: Path) -> None:
     with pytest.raises(BudgetExceeded, match="512 train rollouts asked for, 0 of 512 left"):
         run(tmp_path, "greedy_for_rollouts")
-
-

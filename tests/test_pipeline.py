@@ -218,7 +218,7 @@ def test_several_policies_in_a_contender_stay_within_the_selection_budget(tmp_pa
 
 
 def test_a_policy_kept_after_a_batch_without_signal_can_be_chosen(tmp_path: Path) -> None:
-    root, rows = execute(small_spec(methods=("keeps_after_dead",)), tmp_path, found=extended())
+    _, rows = execute(small_spec(methods=("keeps_after_dead",)), tmp_path, found=extended())
     assert rows[-1]["status"].startswith("ok")
     assert rows[-1]["updates"] == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,17 @@ def test_a_broken_plugin_registers_nothing(load: Callable[..., Plugins]) -> None
     )
     assert [b.name for b in found.broken] == ["b"]
     assert found.names("method") == ["leap"]
+
+
+def test_a_plugin_cannot_take_a_builtin_name(load: Callable[..., Plugins]) -> None:
+    """Whatever the alphabet says: the built-in keeps its name, and the names registered after it."""
+    found = load(
+        point("a", lambda: module("method", "one_shot", "leap")),
+        point("methods", lambda: module("method", "base", "one_shot", "grpo"), distribution="oneshot-harness"),
+    )
+    assert found.lookup("method", "one_shot").distribution == "oneshot-harness"
+    assert {"base", "one_shot", "grpo"} <= set(found.names("method"))
+    assert [b.distribution for b in found.broken] == ["acme"]
 
 
 def test_another_api_is_refused(load: Callable[..., Plugins]) -> None:
@@ -254,8 +266,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _path(folder: Path) -> str:
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def test_an_installed_plugin_is_listed_beside_a_broken_one(installed: Path, tmp_path: Path) -> None:
-    done = harness("plugins", "--json", cwd=tmp_path, environment={"PYTHONPATH": str(installed)})
+    done = harness("plugins", "--json", cwd=tmp_path, environment={"PYTHONPATH": _path(installed)})
     listed = json.loads(done.stdout)
     names = {(p["kind"], p["name"]): p for p in listed["plugins"]}
     assert names["method", "acme"]["version"] == "1.2"
@@ -268,7 +284,7 @@ def test_an_installed_plugin_is_listed_beside_a_broken_one(installed: Path, tmp_
 
 def test_an_installed_method_runs_and_resumes(installed: Path, tmp_path: Path) -> None:
     """The two hash seeds print a set of two strings in two orders: nothing stored may depend on that."""
-    environment = {"PYTHONPATH": str(installed), "PYTHONHASHSEED": "0"}
+    environment = {"PYTHONPATH": _path(installed), "PYTHONHASHSEED": "0"}
     done = harness("run", *SMALL, "--method", "acme", "--quiet", cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     (root,) = (tmp_path / "results/runs").iterdir()

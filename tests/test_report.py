@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tabular_run import SMALL, execute, finished, invoke, small_spec
 
-from harness import leaderboard
+from harness import console, leaderboard
 from harness.hookspecs import hookimpl
 from harness.plugins import Plugins
 from harness.report import charts, results, tables
@@ -122,6 +122,16 @@ def test_what_others_wrote_is_escaped(found: Results) -> None:
     assert not {"script", "img"} & {tag for tag, _ in Page(page).tags}
 
 
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [("", ""), (None, ""), (float("nan"), ""), ("nan", ""), (0.5, "0.500"), ("1.0", "1.000"), (4096.0, "4096"),
+     (-0.25, "-0.250"), (float("inf"), "inf"), ("inf", "inf")],
+)  # fmt: skip
+def test_a_cell_shows_any_number(value: Any, cell: str) -> None:
+    """SNR is infinite where there is no noise (docs/metrics.md)."""
+    assert console.number(value) == cell
+
+
 def test_figure_data_holds_every_candidate(found: Results) -> None:
     with open(finished() / "figures/line_search.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -146,9 +156,12 @@ def test_writing_again_gives_the_same_page(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--method", "base"], "one_shot has no score: it did not run."),
-        (["--method", "one_shot", "--set", "rewards.correct=0"], "one_shot has no score: "),
-        (["--method", "one_shot", "--set", "search.kl_targets=[]"], "does not measurably change pass@1"),
+        (["--method", "base"], "one_shot did not run."),
+        (["--method", "one_shot", "--set", "rewards.correct=0"], "no signal: no group with both rewards among"),
+        (
+            ["--method", "one_shot", "--set", "search.kl_targets=[]"],
+            "changes nothing on tabular / ladder: the zero step was chosen",
+        ),
     ],
     ids=["did not run", "no signal", "stayed at the base"],
 )

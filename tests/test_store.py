@@ -177,8 +177,15 @@ def test_journal_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_journal_refuses_other_arguments(tmp_path: Path) -> None:
     _calls(tmp_path, [1], [])
-    with pytest.raises(HarnessError, match="other arguments.*Start a new run"):
+    with pytest.raises(HarnessError, match=r"other arguments.*Start a new run"):
         _calls(tmp_path, [2], [])
+
+
+def test_journal_refuses_another_stage(tmp_path: Path) -> None:
+    """A method whose stages changed order must not mix with what its old version left."""
+    _calls(tmp_path, [1], [])
+    with pytest.raises(HarnessError, match="Start a new run"):
+        store.Journal(tmp_path).call("other", 1, lambda: (None, Cost()))
 
 
 def test_an_unfinished_call_is_done_again(tmp_path: Path) -> None:

@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness_engines import tabular, tabular_policy
-from harness_engines.tabular_domain import ANSWERS, Task, prompt_of, task_of
-from harness_engines.tabular_domain import Tabular as Domain
 from tabular_kit import BASE, MODEL, chances, checkpoint, completions, draw, flat, noise, problems
 
 from harness.errors import UnknownName, UsageError
@@ -21,6 +18,9 @@ from harness.types import (
     Policy,
     Problem,
 )
+from harness_engines import tabular, tabular_policy
+from harness_engines.tabular_domain import ANSWERS, Task, prompt_of, task_of
+from harness_engines.tabular_domain import Tabular as Domain
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness_engines import tabular, tabular_policy
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tabular_kit import (
@@ -39,6 +38,7 @@ from harness.types import (
     TokenBatch,
     WeightedGroup,
 )
+from harness_engines import tabular, tabular_policy
 
 
 @pytest.fixture

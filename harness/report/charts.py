@@ -52,7 +52,9 @@ def line_search(rows: list[dict[str, Any]]) -> altair.Chart:
     line = accuracy.mark_line(point=True).encode(
         x=x, y=altair.Y("accuracy:Q", title=PANELS[0][1]), color=color, detail="line:N"
     )
-    band = accuracy.mark_area(opacity=0.15).encode(x=x, y="low:Q", y2="high:Q", color=altair.Color("method:N", legend=None), detail="line:N")
+    band = accuracy.mark_area(opacity=0.15).encode(
+        x=x, y="low:Q", y2="high:Q", color=altair.Color("method:N", legend=None), detail="line:N"
+    )
     chosen = (
         accuracy.transform_filter("datum.chosen")
         .mark_point(size=160, strokeWidth=2.5)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import leaderboard, stats, store
+from harness import leaderboard, store
 from harness.leaderboard import Row
 from harness.pipeline import Finished
 
@@ -51,39 +51,28 @@ def load(root: Path) -> Results:
 
 def pairs(results: Results, focus: str = FOCUS) -> list[dict[str, Any]]:
     """`focus` minus every other method: paired by problem, combined over seeds. Empty when `focus` did not run."""
-    found = []
-    for other in results.methods:
-        if other != focus and focus in results.methods:
-            difference = _difference(results, focus, other)
-            if difference is not None:
-                found.append({"method": focus, "other": other, **difference})
-    return found
+    if focus not in results.methods:
+        return []
+    others = [method for method in results.methods if method != focus]
+    return [{"method": focus, "other": other, **_difference(results, focus, other)} for other in others]
 
 
-def _difference(results: Results, focus: str, other: str) -> dict[str, float] | None:
-    rates = []
-    for seed in results.seeds_of(focus):
-        ours, theirs = results.finished[focus, seed].evaluation, results.finished[other, seed].evaluation
-        if ours is None or theirs is None:
-            return None
-        rates.append(leaderboard.paired_rates(theirs.sampled, ours.sampled))
-    if len(rates) == 1:
-        interval = stats.paired_bootstrap(*rates[0], seed=0)
-        p_value = stats.sign_flip_p(*rates[0], seed=0)
-        return {"delta": interval.delta, "ci_low": interval.low, "ci_high": interval.high, "p_value": p_value}
-    ses = [stats.clustered_se(ours - theirs) for theirs, ours in rates]
-    combined = stats.combine_seeds([float((o - t).mean()) for t, o in rates], ses, problems=len(rates[0][0]))
-    p_value = leaderboard.pooled_p(rates)
-    return {"delta": combined.delta, "ci_low": combined.low, "ci_high": combined.high, "p_value": p_value}
+def _difference(results: Results, focus: str, other: str) -> dict[str, Any]:
+    found = results.finished
+    seeds = results.seeds_of(focus)
+    scores = [(found[other, seed].evaluation.sampled, found[focus, seed].evaluation.sampled) for seed in seeds]
+    return leaderboard.comparison(scores)._asdict()
 
 
 def verdict(results: Results) -> str:
     """One plain sentence: did the method under test beat the base and its controls?"""
     own = [row for row in results.aggregate if row["method"] == FOCUS]
-    if not own or own[0]["delta"] in ("", None):
-        reason = own[0]["status"] if own else "it did not run"
-        return f"{FOCUS} has no score: {reason}."
+    if not own:
+        return f"{FOCUS} did not run."
     row = own[0]
+    if row["ci_low"] == "":
+        reason = "the zero step was chosen" if str(row["status"]).startswith("ok") else row["status"]
+        return f"One gradient step changes nothing on {row['domain']} / {row['test_benchmark']}: {reason}."
     low, high = float(row["ci_low"]), float(row["ci_high"])
     word = "raises" if low > 0 else "lowers" if high < 0 else "does not measurably change"
     text = (

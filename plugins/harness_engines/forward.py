@@ -125,11 +125,11 @@ def token_batch(
 ) -> TokenBatch:
     """What an objective sees, with the graph of the current policy behind it."""
     goal = targets(model, micro.rollouts)
-    logprobs_BTV = log_softmax(completion_logits(model, module, micro, goal), temperature)
     ref = None
-    if "ref_logprob" in needs:
+    if "ref_logprob" in needs:  # before the policy's own forward, whose backward needs the policy's weights in place
         with torch.no_grad(), model.swapped(model.base):
             ref = chosen(log_softmax(completion_logits(model, module, micro, goal), temperature), goal.tokens_BT)
+    logprobs_BTV = log_softmax(completion_logits(model, module, micro, goal), temperature)
     return TokenBatch(
         logprobs_BT=chosen(logprobs_BTV, goal.tokens_BT),
         mask_BT=goal.mask_BT,

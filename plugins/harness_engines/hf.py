@@ -166,7 +166,7 @@ class _Reduction:
         _add(self.sum, arrays)
         self.square_norms.append(_norm(arrays) ** 2)
         self.groups, self.tokens = self.groups + part.groups, self.tokens + part.tokens
-        self.gap = max(self.gap, part.logprob_gap)
+        self.gap = float(np.maximum(self.gap, part.logprob_gap))  # max() would drop a NaN
 
     def signal(self) -> Signal:
         if len(self.square_norms) < stats.MIN_SUB_BATCHES:

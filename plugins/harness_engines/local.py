@@ -106,7 +106,7 @@ class Local:
                 value = objective.loss(seen)
                 value.backward()  # type: ignore[no-untyped-call]
                 loss += float(value.detach())
-                gap = max(gap, _gap(seen))
+                gap = float(np.maximum(gap, _gap(seen)))  # max() would drop a NaN
                 tokens += int(seen.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
         return SubGradient({name: (-t).cpu().numpy() for name, t in sink.items()}, groups, tokens, gap, loss)
 

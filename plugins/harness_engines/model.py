@@ -37,7 +37,7 @@ class CausalModel:
         self.path, self.root = path, root
         self.device = torch.device(device)
         self.module = _load_module(path, getattr(torch, dtype), trust_remote_code).to(self.device).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        self.tokenizer = _load_tokenizer(path, trust_remote_code)
         self.parameters: dict[str, torch.nn.Parameter] = dict(self.module.named_parameters())
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
@@ -83,13 +83,14 @@ class CausalModel:
 
     @contextlib.contextmanager
     def swapped(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:
+        before = {name: parameter.data for name, parameter in self.parameters.items()}  # swaps may nest
         for name, parameter in self.parameters.items():
             parameter.data = tensors[name]
         try:
             yield self.module
         finally:
             for name, parameter in self.parameters.items():
-                parameter.data = self.base[name]
+                parameter.data = before[name]
 
     def displacement(self, policy: Policy) -> Displacement:
         formed, square, total, changed, count = self.weights(policy), 0.0, 0.0, 0, 0
@@ -133,6 +134,13 @@ def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
             f'cannot load model "{path}": {reason}. Give a folder with config.json and weights, '
             'a hub id that is cached or reachable, or leave --model out for the embedded "tiny".'
         ) from error
+
+
+def _load_tokenizer(path: str, trust_remote_code: bool) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UsageError(f'no tokenizer beside model "{path}": {str(error).strip().splitlines()[0]}') from error
 
 
 def file_hashes(path: str) -> dict[str, str]:

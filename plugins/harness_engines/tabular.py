@@ -143,7 +143,7 @@ class Tabular:
             snr=signal.snr,
             agreement=signal.agreement,
             half_cosine=signal.half_cosine,
-            logprob_gap=max(part.logprob_gap for part in parts),
+            logprob_gap=float(np.max([part.logprob_gap for part in parts])),
             tokens=sum(part.tokens for part in parts),
         )
 

@@ -62,5 +62,6 @@ class HfTrainer:
         tensors = load_file(path)
         for name, parameter in self.weights.items():
             parameter.data.copy_(tensors[f"weight/{name}"])
-            state = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            moments = {key: tensors[f"{key}/{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
+            state = {"step": tensors[f"step/{name}"], **moments}
             self.optimizer.state[parameter] = state

@@ -8,6 +8,7 @@ Doesn't: restart a dead worker: its death ends the run with a message, and resum
 from __future__ import annotations
 
 import multiprocessing as mp
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -31,12 +32,15 @@ class Workers:
     def __init__(self, count: int, factory: Any, *arguments: Any) -> None:
         context = mp.get_context("spawn")
         self._workers = []
+        # Ctrl-C is the parent's to handle; children inherit the ignoring, from their first instruction on.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for _ in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, factory, arguments), daemon=True)
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, ours))
+        signal.signal(signal.SIGINT, handler)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Any]:
         """Results in task order. A worker gets its next task when it is free and the look-ahead allows it."""
@@ -51,12 +55,17 @@ class Workers:
                     connection.send(tasks[sent])
                     busy[connection] = sent
                     sent += 1
-                for connection in [known for known in busy if known in wait(list(busy))]:
-                    done[busy.pop(connection)] = self._receive(connection)
+                ready = wait(list(busy))
+                for connection in [known for known in busy if known in ready]:
+                    index = busy.pop(connection)  # before the answer: an error must not leave it marked busy
+                    done[index] = self._receive(connection)
                     free.append(connection)
                 while given in done:
                     yield done.pop(given)
                     given += 1
+        except KeyboardInterrupt:
+            busy.clear()  # the run is over: do not wait for what is being computed
+            raise
         finally:
             for connection in busy:  # an abandoned loop must not leave answers behind for the next one
                 self._receive(connection)
@@ -77,7 +86,6 @@ class Workers:
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:
-            worker.process.join(timeout=2)
             worker.process.kill()
             worker.process.join()
         self._workers = []

@@ -115,8 +115,21 @@ def report(folders: tuple[Path, ...]) -> None:
 
 @main.command(name="leaderboard")
 @click.argument("folders", metavar="[RUN...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--into", type=click.Path(path_type=Path), default=Path("results/leaderboard"), show_default=True)
-@click.option("--format", "form", type=click.Choice(["table", "csv", "md"]), default="table", show_default=True)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=Path("results/leaderboard"),
+    show_default=True,
+    help="the folder of <domain>.csv files",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "md"]),
+    default="table",
+    show_default=True,
+    help="how to show it",
+)
 def leaderboard_command(folders: tuple[Path, ...], into: Path, form: str) -> None:
     """Merge rows of RUNs into the leaderboard and show it."""
     from harness import leaderboard
@@ -143,7 +156,7 @@ def plugins_command(as_json: bool) -> None:
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--method", required=True, help="whose winner to write")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="which run seed's winner")
 def export(folder: Path, target: Path, method: str, seed: int) -> None:
     """Write the winning policy of a method as a checkpoint that loads like any other model."""
     from harness import exporting, plugins

@@ -26,9 +26,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from harness import advantages, seeds, store
+from harness.contracts import TokenBatch
 from harness.errors import HarnessError, NoSignal, UnknownName
 from harness.sampling import RolloutBatch
-from harness.types import Direction, Outcome, Problem, TokenBatch, WeightedGroup
+from harness.types import Direction, Outcome, Problem, WeightedGroup
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ class PolicyGradient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeighedBatch:
-    """A rollout batch with one weight per rollout; implements harness.types.Batch.
+    """A rollout batch with one weight per rollout; implements harness.contracts.Batch.
 
     `normaliser` is the number of rollouts drawn, dead groups included, so that the estimate does not depend on how
     many groups turned out dead. `sub_batches` holds the ids of live problems.

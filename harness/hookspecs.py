@@ -26,17 +26,17 @@ class Register(Protocol):
 
 @hookspec
 def harness_register_domains(register: Register) -> None:
-    """Register problem domains (harness.types.Domain)."""
+    """Register problem domains (harness.contracts.Domain)."""
 
 
 @hookspec
 def harness_register_methods(register: Register) -> None:
-    """Register methods (harness.types.Method)."""
+    """Register methods (harness.contracts.Method)."""
 
 
 @hookspec
 def harness_register_engines(register: Register) -> None:
-    """Register engines (a callable `(model, root, options) -> harness.types.Engine`)."""
+    """Register engines (a callable `(model, root, options) -> harness.contracts.Engine`)."""
 
 
 @hookspec

@@ -17,7 +17,8 @@ import sys
 import time
 from typing import Any
 
-from harness.types import Domain, Outcome, Problem
+from harness.contracts import Domain
+from harness.types import Outcome, Problem
 
 DETAIL_CHARS = 300
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from harness import stats, stepping, store
 from harness.budget import Cost
+from harness.contracts import Displacement
 from harness.evaluating import Evaluation
-from harness.types import Direction, Displacement, Score, Search
+from harness.types import Direction, Score, Search
 
 SCHEMA = 1
 COLUMNS = (

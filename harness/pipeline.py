@@ -19,13 +19,14 @@ from typing import Any
 from harness import config, evaluating, leaderboard, provenance, store
 from harness.budget import Cost
 from harness.config import RunSpec
+from harness.contracts import Benchmark, Domain, Engine, Method
 from harness.errors import HarnessError, NoSignal, UnknownName, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.plugins import Plugins
 from harness.run import Progress, Run
 from harness.stages import Stages
-from harness.types import Benchmark, Contender, Direction, Domain, Engine, Method, Problem, Search
+from harness.types import Contender, Direction, Problem, Search
 from harness.verifying import VerifierPool
 
 SPLITS = ("train", "selection", "test")

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import harness
 from harness import config, store
+from harness.contracts import Method
 from harness.errors import HarnessError
 from harness.plugins import Plugins
 from harness.run import Run
-from harness.types import Method
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "math-verify", "pluggy", "click", "rich")
 

@@ -14,9 +14,10 @@ from typing import Any
 from harness import sampling, verifying
 from harness.budget import Cost
 from harness.config import RunSpec
+from harness.contracts import Benchmark, Engine
 from harness.errors import VerifierFailure
 from harness.sampling import Draw, RolloutBatch
-from harness.types import Benchmark, Engine, Policy, Problem
+from harness.types import Policy, Problem
 from harness.verifying import VerifierPool
 
 Progress = Callable[[str, int, int], None]

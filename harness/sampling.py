@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 
 from harness import seeds, store
 from harness.budget import Cost, Stopwatch
-from harness.types import Engine, Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
+from harness.contracts import Engine
+from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
 from harness.verifying import VerifierPool
 
 Progress = Callable[[int, int], None]

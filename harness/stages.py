@@ -18,24 +18,12 @@ import numpy as np
 
 from harness import directions, evaluating, stepping, store
 from harness.budget import Budget, Cost, Stopwatch
+from harness.contracts import Objective, Optimizer, Trainer
 from harness.directions import PolicyGradient, WeighedBatch
 from harness.errors import HarnessError
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
-from harness.types import (
-    Candidate,
-    Contender,
-    Direction,
-    Move,
-    Objective,
-    Optimizer,
-    Policy,
-    Problem,
-    Rollout,
-    Score,
-    Search,
-    Trainer,
-)
+from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Rollout, Score, Search
 
 T = TypeVar("T")
 

@@ -11,17 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness import advantages, seeds, store
-from harness.types import (
-    Finish,
-    Move,
-    Outcome,
-    Policy,
-    Problem,
-    Rollout,
-    SampleRequest,
-    TokenBatch,
-    WeightedGroup,
-)
+from harness.contracts import TokenBatch
+from harness.types import Finish, Move, Outcome, Policy, Problem, Rollout, SampleRequest, WeightedGroup
 from harness_engines import tabular, tabular_policy
 from harness_engines.tabular import DIGIT_0, EOS, STYLE_0
 from harness_engines.tabular_domain import ANSWERS, STYLES, task_of

@@ -17,9 +17,10 @@ from tabular_kit import BASE, ListBatch, problems
 
 from harness import advantages, directions, sampling, seeds, store
 from harness.config import RewardSpec
+from harness.contracts import TokenBatch
 from harness.errors import HarnessError, NoSignal, UnknownName
 from harness.sampling import Draw, RolloutBatch
-from harness.types import Direction, Move, Outcome, Policy, Problem, SampleRequest, TokenBatch, Verdict, WeightedGroup
+from harness.types import Direction, Move, Outcome, Policy, Problem, SampleRequest, Verdict, WeightedGroup
 from harness_engines.local import Local, ModelSpec, SubGradient
 from harness_engines.tabular import Tabular
 

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from harness import seeds, store
+from harness.contracts import Optimizer
 from harness.directions import PolicyGradient
 from harness.errors import HarnessError, UsageError
-from harness.types import Finish, Move, Optimizer, Policy, Rollout, SampleRequest, Shard, WeightedGroup
+from harness.types import Finish, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
 from harness_engines.hf import HfEngine
 from harness_engines.local import Local
 

@@ -13,9 +13,10 @@ import pytest
 
 from harness import leaderboard, stats
 from harness.budget import Cost
+from harness.contracts import Displacement
 from harness.evaluating import Evaluation
 from harness.leaderboard import COLUMNS, UNCOMPARED, Outcome, Row
-from harness.types import Candidate, Direction, Displacement, Policy, Score, Search
+from harness.types import Candidate, Direction, Policy, Score, Search
 
 FROZEN = """schema, run_id, date, status, domain, train_benchmark, test_benchmark, data_hash, model, model_revision,
 method, method_version, direction, engine, seed, temperature, test_problems, test_samples, train_rollouts,

@@ -205,7 +205,7 @@ def test_model_text_is_never_evaluated(tmp_path: Path) -> None:
 def test_numbers_are_judged_without_math_verify() -> None:
     script = """
 import sys
-from harness.types import Problem
+from harness.types import (Problem)
 from harness_math.domain import Math
 domain = Math()
 problem = Problem(id="m", prompt="", answer="3/4")

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from harness import config, leaderboard, pipeline, plugins, store
+from harness.contracts import Optimizer, TokenBatch
 from harness.errors import BudgetExceeded
 from harness.hookspecs import Register, hookimpl
 from harness.pipeline import Finished
 from harness.stages import Stages
-from harness.types import Contender, Optimizer, TokenBatch
+from harness.types import Contender
 
 SMALL = {
     "budget": 512,

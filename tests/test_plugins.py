@@ -226,7 +226,7 @@ ACME = """
 from dataclasses import dataclass
 
 from harness.hookspecs import hookimpl
-from harness.types import Contender
+from harness.types import (Contender)
 
 
 @hookimpl

@@ -12,12 +12,7 @@ import torch
 from tabular_kit import BASE, MODEL, chances, checkpoint, completions, draw, flat, noise, problems
 
 from harness.errors import UnknownName, UsageError
-from harness.types import (
-    Finish,
-    Outcome,
-    Policy,
-    Problem,
-)
+from harness.types import Finish, Outcome, Policy, Problem
 from harness_engines import tabular, tabular_policy
 from harness_engines.tabular_domain import ANSWERS, Task, prompt_of, task_of
 from harness_engines.tabular_domain import Tabular as Domain

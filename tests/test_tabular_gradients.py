@@ -30,14 +30,9 @@ from tabular_kit import (
 )
 
 from harness import advantages, stats, store
+from harness.contracts import Optimizer, TokenBatch
 from harness.errors import NoSignal
-from harness.types import (
-    Move,
-    Optimizer,
-    Policy,
-    TokenBatch,
-    WeightedGroup,
-)
+from harness.types import Move, Policy, WeightedGroup
 from harness_engines import tabular, tabular_policy
 
 

@@ -21,7 +21,7 @@ from harness.verifying import VerifierPool, _unique, check_errors
 DOMAIN = """
 import os, subprocess, sys, time
 from pathlib import Path
-from harness.types import Outcome, Verdict
+from harness.types import (Outcome, Verdict)
 
 class Odd:
     name, version = "odd", 3
@@ -267,7 +267,7 @@ def test_nothing_survives_a_killed_parent(log: Path) -> None:
     script = f"""
 import sys
 sys.path[:] = {sys.path!r}
-from harness.types import Problem
+from harness.types import (Problem)
 from harness.verifying import VerifierPool
 problem = Problem(id="p", prompt="p", answer={str(log)!r})
 pool = VerifierPool("odd_domain:Parent", time_limit=500)

@@ -63,7 +63,27 @@ def _line_search(found: Results) -> str:
         "Selection problems, common random numbers; bands are one standard error by problem; the ring is the chosen "
         "step, the smallest within one standard error of the best. Selection scores are not results."
     )
-    return f"<figure>{drawn}</figure><p class=note>{note}</p>"
+    return f"<figure>{drawn}</figure><p class=note>{note}</p>{_entropy_proxy(found)}"
+
+
+def _entropy_proxy(found: Results) -> str:
+    """Where entropy is lowest along each line, beside the best and the chosen step: a step rule without labels."""
+    rows = []
+    for (method, seed), done in found.finished.items():
+        entropies = [c.entropy for c in done.search.candidates] if done.search else []
+        if done.search is not None and None not in entropies and any(c.step for c in done.search.candidates):
+            lowest = min(range(len(entropies)), key=lambda i: entropies[i] or 0.0)
+            kls = [console.number(done.search.candidates[i].kl) for i in (lowest, done.search.best, done.search.chosen)]
+            rows.append([method, seed, *kls, abs(lowest - done.search.best)])
+    head = (
+        "method",
+        "seed",
+        "KL at lowest entropy",
+        "KL at best accuracy",
+        "KL chosen",
+        "grid points between the first two",
+    )
+    return _grid(head, rows) if rows else ""
 
 
 def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> str:

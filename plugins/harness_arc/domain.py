@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+from harness.contracts import Benchmark, Specimen
 from harness.errors import UnknownName
-from harness.types import Benchmark, Outcome, Problem, Specimen, Verdict
+from harness.types import Outcome, Problem, Verdict
 from harness_arc import ladder
 from harness_arc.extract import Grid, layout
 from harness_arc.verify import verify

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contracts import Benchmark, Specimen
 from harness.errors import UnknownName
-from harness.types import Benchmark, Outcome, Problem, Specimen, Verdict
+from harness.types import Outcome, Problem, Verdict
 from harness_code import ladder
 from harness_code.sandbox import Sandbox, hide_memory, isolation
 from harness_code.verify import LIMITS, answer_of, verify

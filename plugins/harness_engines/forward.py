@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import DynamicCache
 
-from harness.types import Rollout, TokenBatch, WeightedGroup
+from harness.contracts import TokenBatch
+from harness.types import Rollout, WeightedGroup
 from harness_engines.decoding import prefill
 from harness_engines.model import CausalModel
 

@@ -25,18 +25,8 @@ import torch
 from safetensors.numpy import save_file
 
 from harness import stats, store
-from harness.types import (
-    Batch,
-    Direction,
-    Displacement,
-    EngineLimits,
-    Objective,
-    Optimizer,
-    Policy,
-    Rollout,
-    Shard,
-    TokenScore,
-)
+from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer
+from harness.types import Direction, Policy, Rollout, Shard, TokenScore
 from harness_engines.local import Local, ModelSpec, SubGradient
 from harness_engines.model import file_hashes
 from harness_engines.training import HfTrainer

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.types import Batch, Objective, Policy, Rollout, Shard, TokenBatch, TokenScore, WeightedGroup
+from harness.contracts import Batch, Objective, TokenBatch
+from harness.types import Policy, Rollout, Shard, TokenScore, WeightedGroup
 from harness_engines import forward
 from harness_engines.decoding import sample_shard
 from harness_engines.model import CausalModel, Tensors

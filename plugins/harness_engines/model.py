@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from harness.contracts import Displacement
 from harness.errors import HarnessError, UsageError
-from harness.types import Displacement, Move, Policy
+from harness.types import Move, Policy
 
 KEPT_POLICIES = 2
 Tensors = dict[str, torch.Tensor]

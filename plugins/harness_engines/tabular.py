@@ -23,23 +23,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import seeds, stats, store
+from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, TokenBatch
 from harness.errors import NoSignal, UsageError
-from harness.types import (
-    Batch,
-    Direction,
-    Displacement,
-    EngineLimits,
-    Finish,
-    Objective,
-    Optimizer,
-    Policy,
-    Rollout,
-    SampleRequest,
-    Shard,
-    TokenBatch,
-    TokenScore,
-    WeightedGroup,
-)
+from harness.types import Direction, Finish, Policy, Rollout, SampleRequest, Shard, TokenScore, WeightedGroup
 from harness_engines.tabular_domain import ANSWERS, STYLES, task_of
 from harness_engines.tabular_policy import (
     COMPLETION_TOKENS,

@@ -16,8 +16,9 @@ from itertools import chain, count, islice
 from typing import NamedTuple
 
 from harness import seeds
+from harness.contracts import Benchmark, Specimen
 from harness.errors import UnknownName, UsageError
-from harness.types import Benchmark, Outcome, Problem, Specimen, Verdict
+from harness.types import Outcome, Problem, Verdict
 
 LEVELS = 5
 STYLES = "ABC"

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import store
-from harness.types import Batch, Objective, Optimizer, Policy
+from harness.contracts import Batch, Objective, Optimizer
+from harness.types import Policy
 from harness_engines.local import Local
 
 

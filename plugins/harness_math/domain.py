@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contracts import Benchmark, Specimen
 from harness.errors import UnknownName
-from harness.types import Benchmark, Outcome, Problem, Specimen, Verdict
+from harness.types import Outcome, Problem, Verdict
 from harness_math import ladder
 from harness_math.verify import golds, parse_gold, verify
 

@@ -1,0 +1,187 @@
+"""What plugins implement: the Domain, Engine, Trainer, Objective and Method protocols, and what passes between them.
+
+Does: state shapes, units and promises; the records themselves are in types.py.
+Doesn't: import torch or hold any behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from harness.types import (
+    Contender,
+    Direction,
+    Outcome,
+    Policy,
+    Problem,
+    Rollout,
+    Shard,
+    TokenScore,
+    Verdict,
+    WeightedGroup,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.stages import Stages
+
+
+class Batch(Protocol):
+    """What a gradient is taken of. Picklable, so that workers read their own share from disk."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def normaliser(self) -> float: ...
+    @property
+    def num_sub_batches(self) -> int: ...
+    def read(self, sub_batch: int) -> Iterator[WeightedGroup]:
+        """The live groups of one sub-batch, in a fixed order, streamed."""
+        ...
+
+
+class TokenBatch(NamedTuple):
+    """One microbatch as an objective sees it; rows are rollouts, columns completion tokens."""
+
+    logprobs_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    weights_B: torch.Tensor
+    entropy_BT: torch.Tensor | None
+    old_logprobs_BT: torch.Tensor
+    ref_logprobs_BT: torch.Tensor | None
+
+
+class Objective(Protocol):
+    """A loss to minimise, summed over rollouts; the engine divides once by the batch's normaliser.
+
+    `needs` is a subset of {"entropy", "ref_logprob"}; log-probabilities of the current policy and of the sampler
+    (`old_logprobs_BT`) always come. `unit` is "rollout", or "group" when a group may not be split.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+    @property
+    def unit(self) -> str: ...
+    def loss(self, batch: TokenBatch) -> torch.Tensor: ...
+
+
+class Displacement(NamedTuple):
+    """How far a policy is from its base: |delta|, |delta| / |theta|, share of weights changed after the cast."""
+
+    norm: float
+    relative: float
+    changed: float
+
+
+class EngineLimits(NamedTuple):
+    """`context` in tokens (None: unknown); `shard_rollouts` is the sampling batch; `bytes_per_token` is the key-value cache."""
+
+    context: int | None
+    shard_rollouts: int
+    parameters: int
+    bytes_weights: int
+    bytes_per_token: int
+
+
+class Optimizer(NamedTuple):
+    """AdamW as in torch; `clip` bounds the gradient norm (None: never)."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+
+
+class Trainer(Protocol):
+    """Optimizer state over live weights. `save` and `load` make every step resumable."""
+
+    def step(self, batch: Batch, objective: Objective) -> Mapping[str, float]:
+        """One update; returns flat numbers (loss, grad_norm, tokens)."""
+        ...
+
+    def checkpoint(self, path: Path) -> None:
+        """Write the live weights to one safetensors file."""
+        ...
+
+    def save(self, path: Path) -> None: ...
+    def load(self, path: Path) -> None: ...
+
+
+class Engine(Protocol):
+    """Holds the model. `root` (the run folder) resolves the relative paths of policy moves."""
+
+    root: Path
+
+    def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
+        """One list per shard, in order. The shard is the sampling batch: results never depend on other shards."""
+        ...
+
+    def score(
+        self, rollouts: Sequence[Rollout], policy: Policy, *, temperature: float, kl_to: Policy | None = None
+    ) -> list[TokenScore]:
+        """Teacher-forced log-probabilities, entropies and, with `kl_to`, the exact KL(policy || kl_to) per token."""
+        ...
+
+    def gradient(self, batch: Batch, policy: Policy, objective: Objective, *, out: Path) -> Direction:
+        """Minus the gradient of the loss over the batch, written to `out`; kind "raw"."""
+        ...
+
+    def trainer(self, policy: Policy, optimizer: Optimizer) -> Trainer: ...
+    def displacement(self, policy: Policy) -> Displacement: ...
+    def materialise(self, policy: Policy, folder: Path) -> None:
+        """Write the policy as a checkpoint that loads like any other model."""
+        ...
+
+    def limits(self) -> EngineLimits: ...
+    def identity(self) -> Mapping[str, str]:
+        """Model name and content hashes, for the manifest."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Benchmark(NamedTuple):
+    """A named problem source of a domain. `splits` are a subset of ("train", "selection", "test")."""
+
+    name: str
+    splits: tuple[str, ...]
+    answer_format: str
+    licence: str
+    source: str
+    max_tokens: int
+
+
+class Specimen(NamedTuple):
+    """A completion with its expected verdict: gold, near miss or hostile."""
+
+    completion: str
+    expected: Outcome
+
+
+class Domain(Protocol):
+    """A problem domain and its verifier.
+
+    `verify` is pure and picklable; the pool bounds its time. A completion whose verdict has `format_ok` gets the same
+    verdict when judged leniently. Optional methods: `open()` and `close()`, called once in each pool worker,
+    `time_limit(problem) -> seconds`, and a static `isolation() -> str` where completions are executed.
+    """
+
+    name: str
+    version: int
+
+    def benchmarks(self) -> Iterable[Benchmark]: ...
+    def problems(self, benchmark: str, split: str, *, seed: int, limit: int) -> Iterator[Problem]: ...
+    def verify(self, problem: Problem, completion: str) -> Verdict: ...
+    def specimens(self, problem: Problem) -> Iterable[Specimen]: ...
+
+
+class Method(Protocol):
+    """Composes stages into a contender. Deterministic, holds no state, never touches files."""
+
+    name: str
+    version: int
+
+    def run(self, stages: Stages) -> Contender: ...

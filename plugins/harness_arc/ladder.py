@@ -5,7 +5,8 @@ Doesn't: judge completions (verify.py) or decide how often the pretraining corpu
 
 Grids are square with colours 0-4 (0 with probability .35); recolor and paint may write 5. Every problem is
 determined: each rule that explains both demonstrations gives the same answer on the query, and the rule's plausible
-confusion gives another one.
+confusion gives another one. Most confusions are decoys, which are never the rule of a problem; "right", "recolor" and
+"gravity" are confused with another problem's rule.
 """
 
 from __future__ import annotations
@@ -74,23 +75,30 @@ RULES: dict[str, Callable[[Grid, Colours], Grid]] = {
     "flip h recolor": lambda g, c: _recolor(_flip_h(g, c), c),
     "flip v recolor": lambda g, c: _recolor(_flip_v(g, c), c),
 }
+DECOYS: dict[str, Callable[[Grid, Colours], Grid]] = {
+    "middle": lambda g, _: [[row[1]] for row in g],
+    "second": lambda g, _: [list(g[1])],
+    "same": lambda g, _: [list(row) for row in g],
+    "pull": lambda g, _: [[*row[1:], 0] for row in g],
+    "lift": lambda g, _: [*(list(row) for row in g[1:]), [0] * len(g[0])],
+}
 CONFUSIONS = {
-    "left": "right",
+    "left": "middle",
     "right": "left",
-    "top": "bottom",
-    "bottom": "top",
-    "paint": "recolor",
+    "top": "second",
+    "bottom": "second",
+    "paint": "same",
     "recolor": "paint",
-    "flip h": "flip v",
-    "flip v": "flip h",
-    "shift": "down",
-    "down": "shift",
-    "transpose": "flip h",
-    "turn": "flip v",
+    "flip h": "pull",
+    "flip v": "lift",
+    "shift": "pull",
+    "down": "lift",
+    "transpose": "same",
+    "turn": "lift",
     "gravity": "down",
-    "rot": "transpose",
-    "flip h recolor": "recolor",
-    "flip v recolor": "recolor",
+    "rot": "pull",
+    "flip h recolor": "same",
+    "flip v recolor": "lift",
 }
 STRATA: dict[int, tuple[tuple[str, int], ...]] = {
     1: tuple((rule, 3) for rule in ("left", "top", "right", "bottom", "paint", "flip h")),
@@ -111,7 +119,7 @@ class Spec(NamedTuple):
     grids: tuple[Grid, Grid, Grid]
 
     def output(self, place: int, rule: str | None = None) -> Grid:
-        return RULES[rule or self.rule](self.grids[place], self.colours)
+        return apply(rule or self.rule, self.grids[place], self.colours)
 
     @property
     def prompt(self) -> str:
@@ -129,6 +137,11 @@ def rule_name(rule: str, colours: Colours) -> str:
     if rule == "paint":
         return f"paint {colours[1]}"
     return rule.replace("recolor", f"{colours[0]} to {colours[1]}")
+
+
+def apply(rule: str, grid: Grid, colours: Colours) -> Grid:
+    """The output of a rule or of a decoy."""
+    return (RULES.get(rule) or DECOYS[rule])(grid, colours)
 
 
 def random_grid(rng: random.Random, size: int) -> Grid:

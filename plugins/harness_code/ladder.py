@@ -5,7 +5,8 @@ programs from stages.
 Doesn't: run model output (verify.py judges that in a sandbox; only programs rendered here are executed here).
 
 A level-L problem has 1, 2, 3, 4 or 7 stages and a final value. Its hidden tests tell the right program from every
-program with one stage confused or left out: no single error is right by accident.
+program with one stage confused or left out: no single error is right by accident. Most confusions are written with a
+sign that no right program uses in that place; "over" and "add" are confused with what is right elsewhere.
 """
 
 from __future__ import annotations
@@ -64,29 +65,29 @@ _NONE = range(1)
 _BOUNDS = range(2, 30)
 _COUNTS = range(2, 6)
 STAGES: dict[str, Stage] = {
-    "even": Stage("Keep even items.", _NONE, "[x for x in a if x%2==0]", "[x for x in a if x%2==1]"),
-    "odd": Stage("Keep odd items.", _NONE, "[x for x in a if x%2==1]", "[x for x in a if x%2==0]"),
+    "even": Stage("Keep even items.", _NONE, "[x for x in a if x%2==0]", "[x for x in a if x%2!=0]"),
+    "odd": Stage("Keep odd items.", _NONE, "[x for x in a if x%2==1]", "[x for x in a if x//2==1]"),
     "over": Stage("Keep items over {k}.", _BOUNDS, "[x for x in a if x>{k}]", "[x for x in a if x>={k}]"),
-    "under": Stage("Keep items under {k}.", _BOUNDS, "[x for x in a if x<{k}]", "[x for x in a if x<={k}]"),
-    "least": Stage("Keep items of at least {k}.", _BOUNDS, "[x for x in a if x>={k}]", "[x for x in a if x>{k}]"),
+    "under": Stage("Keep items under {k}.", _BOUNDS, "[x for x in a if x<{k}]", "[x for x in a if x-1<{k}]"),
+    "least": Stage("Keep items of at least {k}.", _BOUNDS, "[x for x in a if x>={k}]", "[x for x in a if x-{k}>0]"),
     "add": Stage("Add {k} to each.", _BOUNDS, "[x+{k} for x in a]", "[x-{k} for x in a]"),
-    "double": Stage("Double each.", _NONE, "[x*2 for x in a]", "[x+2 for x in a]"),
-    "square": Stage("Square each.", _NONE, "[x*x for x in a]", "[x+x for x in a]"),
-    "negate": Stage("Negate each.", _NONE, "[-x for x in a]", "[x-1 for x in a]"),
-    "first": Stage("Take the first {k}.", _COUNTS, "a[:{k}]", "a[{k}:]"),
-    "last": Stage("Take the last {k}.", _COUNTS, "a[-{k}:]", "a[:{k}]"),
-    "skip": Stage("Skip the first {k}.", _COUNTS, "a[{k}:]", "a[:-{k}]"),
-    "second": Stage("Take every second item.", _NONE, "a[::2]", "a[1::2]"),
-    "reverse": Stage("Reverse.", _NONE, "a[::-1]", "sorted(a)"),
-    "sort": Stage("Sort.", _NONE, "sorted(a)", "a[::-1]"),
+    "double": Stage("Double each.", _NONE, "[x*2 for x in a]", "[x<<2 for x in a]"),
+    "square": Stage("Square each.", _NONE, "[x*x for x in a]", "[x^2 for x in a]"),
+    "negate": Stage("Negate each.", _NONE, "[-x for x in a]", "[~x for x in a]"),
+    "first": Stage("Take the first {k}.", _COUNTS, "a[:{k}]", "a[:{k}+1]"),
+    "last": Stage("Take the last {k}.", _COUNTS, "a[-{k}:]", "a[-{k}:-1]"),
+    "skip": Stage("Skip the first {k}.", _COUNTS, "a[{k}:]", "a[{k}-1:]"),
+    "second": Stage("Take every second item.", _NONE, "a[::2]", "a[::3]"),
+    "reverse": Stage("Reverse.", _NONE, "a[::-1]", "a[:-1]"),
+    "sort": Stage("Sort.", _NONE, "sorted(a)", "sorted(a)[1:]"),
     "twice": Stage("Repeat it twice.", _NONE, "a+a", "a*3"),
 }
 VALUES: dict[str, Value] = {
     "list": Value("Return the list.", "a", "a[0]"),
-    "sum": Value("Return the sum.", "sum(a)", "len(a)"),
-    "count": Value("Return the count.", "len(a)", "sum(a)"),
-    "largest": Value("Return the largest or 0.", "max(a, default=0)", "min(a, default=0)"),
-    "smallest": Value("Return the smallest or 0.", "min(a, default=0)", "max(a, default=0)"),
+    "sum": Value("Return the sum.", "sum(a)", "sum(a[1:])"),
+    "count": Value("Return the count.", "len(a)", "len(set(a))"),
+    "largest": Value("Return the largest or 0.", "max(a, default=0)", "max(a, default=1)"),
+    "smallest": Value("Return the smallest or 0.", "min(a, default=0)", "min(a[1:], default=0)"),
 }
 LEVEL_VALUES = {1: ("list", "sum"), 2: tuple(VALUES), 3: tuple(VALUES), 4: tuple(VALUES), 5: tuple(VALUES)}
 STRATA = {level: tuple(STAGES) for level in LEVELS}

@@ -3,8 +3,10 @@
 Does: draw problems, say what each operation means and what its plausible confusion is, and write one worked step.
 Doesn't: judge completions (verify.py) or decide how often the pretraining corpus errs (harness_tiny).
 
-A level-L problem names 1, 2, 3, 4 or 8 different operations. On the true path every value is an integer in 1..99, and every
+A level-L problem names 1, 2, 3, 4 or 9 different operations. On the true path every value is an integer in 1..99, and every
 chain with exactly one operation confused ends in a different number: no single confusion is right by accident.
+Most confusions are written with a word that no right step uses, so that each can be unlearned by itself; "double"
+and "ten" are confused with what is right elsewhere, so that those need the context.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 from harness.types import Problem
 from harness_tiny.splits import LEVELS, Ladder, stream
 
-CHAIN = {1: 1, 2: 2, 3: 3, 4: 4, 5: 8}
+CHAIN = {1: 1, 2: 2, 3: 3, 4: 4, 5: 9}
 OPENERS = ("Start with", "Take", "Begin at", "Let x be")
 FORMAT = " Show steps, end with \\boxed{N}.\n"
 
@@ -90,14 +92,14 @@ VERBS: dict[str, Verb] = {
         range(3, 40),
         _always,
         Form("{x}+{k}={y}", lambda x, k: x + k),
-        Form("{x}-{k}={y}", lambda x, k: x - k),
+        Form("{x} less {y}", lambda x, k: x - k),
     ),
     "subtract": Verb(
         "Subtract {k}.",
         range(3, 40),
         _always,
         Form("{x}-{k}={y}", lambda x, k: x - k),
-        Form("{x}+{k}={y}", lambda x, k: x + k),
+        Form("{x} plus {y}", lambda x, k: x + k),
     ),
     "double": Verb(
         "Double it.",
@@ -111,28 +113,28 @@ VERBS: dict[str, Verb] = {
         _NONE,
         _always,
         Form("{x}*3={y}", lambda x, k: x * 3),
-        Form("{x}+3={y}", lambda x, k: x + 3),
+        Form("{x} and {y}", lambda x, k: x + 3),
     ),
     "halve": Verb(
         "Halve it.",
         _NONE,
         _even,
         Form("{x}/2={y}", lambda x, k: x // 2),
-        Form("{x}-2={y}", lambda x, k: x - 2),
+        Form("{x} cut {y}", lambda x, k: x - 2),
     ),
     "up": Verb(
         "Round up to a ten.",
         _NONE,
         _not_ten,
         Form("{x} up {y}", lambda x, k: x // 10 * 10 + 10),
-        Form("{x} down {y}", lambda x, k: x // 10 * 10),
+        Form("{x} about {y}", lambda x, k: x // 10 * 10),
     ),
     "down": Verb(
         "Round down to a ten.",
         _NONE,
         _not_ten,
         Form("{x} down {y}", lambda x, k: x // 10 * 10),
-        Form("{x} up {y}", lambda x, k: x // 10 * 10 + 10),
+        Form("{x} near {y}", lambda x, k: x // 10 * 10 + 10),
     ),
     "swap": Verb(
         "Swap its digits.",
@@ -146,7 +148,7 @@ VERBS: dict[str, Verb] = {
         _NONE,
         _always,
         Form("100-{x}={y}", lambda x, k: 100 - x),
-        Form("{x}-10={y}", lambda x, k: x - 10),
+        Form("{x} off {y}", lambda x, k: x - 10),
     ),
     "digits": Verb(
         "Add up its digits.",
@@ -160,7 +162,7 @@ VERBS: dict[str, Verb] = {
         _NONE,
         _even,
         Form("{x}+{h}={y}", lambda x, k: x + x // 2),
-        Form("{x}/2={y}", lambda x, k: x // 2),
+        Form("{x} part {y}", lambda x, k: x // 2),
     ),
     "ten": Verb(
         "Add one ten.",

@@ -38,15 +38,14 @@ def main(domains: tuple[str, ...], seeds: int) -> None:
 
 def finished_run(domain: str, *, seeds: int) -> Path:
     """The newest run folder of this domain and seed count, resumed or started, and brought to its end."""
-    out = ROOT / "results" / "runs" / f"published-{seeds}-seeds"
-    found = sorted(out.glob(f"*-{domain}-*"))
+    runs = f"results/runs/published-{seeds}-seeds"  # relative: the command line becomes a column
+    found = sorted((ROOT / runs).glob(f"*-{domain}-*"))
     if not found:
-        spec = ROOT / "benchmarks" / domain / "default.toml"
-        arguments = ["run", "--spec", str(spec), "--seeds", str(seeds), "--out", str(out)]
+        arguments = ["run", "--spec", f"benchmarks/{domain}/default.toml", "--seeds", str(seeds), "--out", runs]
         subprocess.run([*HARNESS, *arguments], cwd=ROOT, check=True)
     elif not (found[-1] / "DONE").exists():
         subprocess.run([*HARNESS, "resume", str(found[-1])], cwd=ROOT, check=True)
-    return sorted(out.glob(f"*-{domain}-*"))[-1]
+    return sorted((ROOT / runs).glob(f"*-{domain}-*"))[-1]
 
 
 def keep_example(run: Path, folder: Path) -> None:

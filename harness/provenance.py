@@ -102,12 +102,12 @@ def _installed(name: str) -> bool:
 
 
 def commit() -> Commit:
-    """Commit and dirty flag of the checkout that holds this file."""
+    """Commit of the checkout that holds this file; dirty when code that decides results differs from it."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return Commit("", "")
     head = _git(folder, "rev-parse", "--short=12", "HEAD")
-    return Commit(head, str(bool(_git(folder, "status", "--porcelain"))).lower())
+    return Commit(head, str(bool(_git(folder, "status", "--porcelain", "--", "harness", "plugins"))).lower())
 
 
 def _git(folder: Path, *arguments: str) -> str:

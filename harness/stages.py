@@ -171,7 +171,7 @@ class Stages:
         sizes = self._sizes(len(targets) + 1)
         label = f"{self.method}: line search"
         self._run.progress(label, 0, len(targets) + 1)
-        zero = self._score(Contender(policies=(origin,)), sizes, label="")
+        zero = self._score(Contender(policies=(origin,)), sizes)
         rollouts = [r for problem_id in zero.batch.problem_ids for r in zero.batch.group(problem_id)]
         watch = Stopwatch()
 
@@ -186,7 +186,7 @@ class Stages:
         for done, point in enumerate(solved, start=1):
             self._run.progress(label, done, len(solved) + 1)
             policy = _stepped(origin, direction, point.step)
-            scored = self._score(Contender(policies=(policy,)), sizes, label="")
+            scored = self._score(Contender(policies=(policy,)), sizes)
             entropy, spent = self._entropy(scored.batch, policy, self.temperature)
             cost = cost.plus(scored.cost).plus(spent)
             candidates.append(
@@ -214,7 +214,7 @@ class Stages:
         sizes, cost, candidates = self._sizes(sum(len(c.policies) for c in contenders)), Cost(), []
         for done, contender in enumerate(contenders):
             self._run.progress(f"{self.method}: selection", done, len(contenders))
-            scored = self._score(contender, sizes, label="")
+            scored = self._score(contender, sizes)
             policy = contender.policies[0]
             temperature = self.temperature if contender.temperature is None else contender.temperature
             entropy, spent = self._entropy(scored.batch, policy, temperature)
@@ -235,7 +235,7 @@ class Stages:
         problems = min(spec.problems, len(self.selection_problems))
         return stepping.selection_sizes(self.budget.selection_left, candidates, problems=problems, samples=spec.samples)
 
-    def _score(self, contender: Contender, sizes: tuple[int, int], *, label: str) -> Scored:
+    def _score(self, contender: Contender, sizes: tuple[int, int]) -> Scored:
         """Selection draws use the same seeds for every candidate: common random numbers."""
         problems = self.selection_problems[: sizes[0]]
         batches, cost = [], Cost()
@@ -248,7 +248,7 @@ class Stages:
                 max_tokens=self._run.max_tokens,
                 prefix=contender.prefix,
             )
-            batch, spent = self._run.collect(draw, problems, run_seed=self.seed, label=label)
+            batch, spent = self._run.collect(draw, problems, run_seed=self.seed, label="")
             batches.append(batch)
             cost = cost.plus(spent._replace(selection_rollouts=len(problems) * sizes[1]))
         score = evaluating.score_of(batches, problems, combine=contender.combine)

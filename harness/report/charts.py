@@ -47,14 +47,12 @@ def line_search(rows: list[dict[str, Any]]) -> altair.Chart:
     ]
     data = altair.Data(values=placed)
     x = altair.X("length:Q", title="sqrt of KL from base (step length)")
-    color = altair.Color("method:N", title=None, legend=altair.Legend(orient="top"))
+    color = altair.Color("method:N", title=None, legend=altair.Legend(orient="top", symbolOpacity=1))
     accuracy = altair.Chart(data)
     line = accuracy.mark_line(point=True).encode(
         x=x, y=altair.Y("accuracy:Q", title=PANELS[0][1]), color=color, detail="line:N"
     )
-    band = accuracy.mark_area(opacity=0.15).encode(
-        x=x, y="low:Q", y2="high:Q", color=altair.Color("method:N", legend=None), detail="line:N"
-    )
+    band = accuracy.mark_area(opacity=0.15).encode(x=x, y="low:Q", y2="high:Q", color=color, detail="line:N")
     chosen = (
         accuracy.transform_filter("datum.chosen")
         .mark_point(size=160, strokeWidth=2.5)

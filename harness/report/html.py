@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import console, store
+from harness import console, stats, store
 from harness.plugins import Plugins
 from harness.report import charts, results, tables
 from harness.report.results import Results
@@ -140,12 +140,24 @@ def _batches(found: Results) -> str:
         d = done.direction
         if d is not None:
             groups = d.groups_used + d.groups_dead
-            cells = (d.batch_pass_rate, d.groups_dead / max(groups, 1), d.snr, d.agreement, d.half_cosine)
+            dead = (d.groups_dead / max(groups, 1), _expected_dead(found, seed))
+            cells = (d.batch_pass_rate, *dead, d.snr, d.agreement, d.half_cosine)
             gap = "" if d.logprob_gap is None else f"{d.logprob_gap:.1e}"
             rows.append([method, seed, d.kind, groups, *(console.number(c) for c in cells), gap])
-    head = ("method", "seed", "direction", "groups", "batch pass rate", "dead groups", "SNR", "agreement",
+    head = ("method", "seed", "direction", "groups", "batch pass rate", "dead groups", "expected", "SNR", "agreement",
             "half-split cosine", "logprob gap")  # fmt: skip
-    return _grid(head, rows) if rows else ""
+    note = (
+        "<p class=note>Expected dead groups: beta-binomial fit to the base's test draws, which are independent of the "
+        "batch. SNR and agreement come from disjoint sub-batches of problems (docs/metrics.md).</p>"
+    )
+    return _grid(head, rows) + note if rows else ""
+
+
+def _expected_dead(found: Results, seed: int) -> float:
+    """Share of groups of the run's size that base test problems would leave without signal."""
+    score = found.finished["base", seed].evaluation.sampled
+    group = int(found.manifest["spec"]["sampling"]["group"])
+    return stats.expected_dead_share(score.correct, score.n, group)
 
 
 def _costs(found: Results) -> str:

@@ -1,13 +1,12 @@
 """What a person sees while a run goes on and when it ends: progress with ETA, the table, the paired differences.
 
-Does: one progress line per stage (a plain line at most every few seconds when not on a terminal).
+Does: one progress bar per running stage, one line per finished one (plain lines when not on a terminal).
 Doesn't: compute results.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +36,7 @@ class Reporter:
         self.quiet = quiet
         self._console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -60,24 +59,28 @@ class Reporter:
     def __call__(self, label: str, done: int, total: int) -> None:
         if self.quiet or not label:
             return
+        now = time.monotonic()
+        passed = now - self._started.setdefault(label, now)
         if self._console.is_terminal:
             self._draw(label, done, total)
-        else:
-            self._say(label, done, total)
+        elif done >= total or now - self._said >= PLAIN_INTERVAL:
+            left = f", eta {passed / done * (total - done):.0f} s" if 0 < done < total else ""
+            self._console.print(
+                f"{label}: {done}/{total}, {passed:.0f} s{left}", highlight=False, markup=False, soft_wrap=True
+            )
+            self._said = now
+        if done >= total:  # another seed uses the same label again
+            del self._started[label]
 
     def _draw(self, label: str, done: int, total: int) -> None:
+        """A bar while the stage runs, one plain line when it is done: a long run must not fill the screen with bars."""
         if label not in self._tasks:
             self._tasks[label] = self._bar.add_task(label, total=total)
         self._bar.update(self._tasks[label], completed=done, total=total)
-
-    def _say(self, label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        started = self._started.setdefault(label, now)
-        if done < total and now - self._said < PLAIN_INTERVAL:
-            return
-        self._said = now
-        left = f", eta {(now - started) / done * (total - done):.0f} s" if 0 < done < total else ""
-        print(f"{label}: {done}/{total}, {now - started:.0f} s{left}", file=sys.stderr, flush=True)
+        if done >= total:
+            self._bar.remove_task(self._tasks.pop(label))
+            seconds = time.monotonic() - self._started[label]
+            self._console.print(f"{label}: done, {seconds:.0f} s", highlight=False, markup=False)
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -130,7 +130,9 @@ def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        is_path = path.startswith(("/", ".", "~"))  # else the loader's own words, which speak of hub ids, are right
+        missing = is_path and not Path(path).is_dir()
+        reason = "no such folder" if missing else str(error).strip().splitlines()[0].rstrip(".")
         raise UsageError(
             f'cannot load model "{path}": {reason}. Give a folder with config.json and weights, '
             'a hub id that is cached or reachable, or leave --model out for the embedded "tiny".'

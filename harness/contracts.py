@@ -1,14 +1,14 @@
 """What plugins implement: the Domain, Engine, Trainer, Objective and Method protocols, and what passes between them.
 
 Does: state shapes, units and promises; the records themselves are in types.py.
-Doesn't: import torch or hold any behaviour.
+Doesn't: import torch or do anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from harness.types import (
     Contender,
@@ -110,6 +110,13 @@ class Trainer(Protocol):
     def load(self, path: Path) -> None: ...
 
 
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """The progress that nobody watches."""
+
+
 class Engine(Protocol):
     """Holds the model. `root` (the run folder) resolves the relative paths of policy moves."""
 
@@ -125,8 +132,13 @@ class Engine(Protocol):
         """Teacher-forced log-probabilities, entropies and, with `kl_to`, the exact KL(policy || kl_to) per token."""
         ...
 
-    def gradient(self, batch: Batch, policy: Policy, objective: Objective, *, out: Path) -> Direction:
-        """Minus the gradient of the loss over the batch, written to `out`; kind "raw"."""
+    def gradient(
+        self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, progress: Progress = silent
+    ) -> Direction:
+        """Minus the gradient of the loss over the batch, written to `out`; kind "raw".
+
+        `progress` hears (sub-batches done, in all).
+        """
         ...
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> Trainer: ...

@@ -8,7 +8,7 @@ Doesn't: weigh or average. A finished shard is never sampled again, so resume co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from safetensors.numpy import save_file
 
 from harness import seeds, store
 from harness.budget import Cost, Stopwatch
-from harness.contracts import Engine
+from harness.contracts import Engine, Progress
 from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
 from harness.verifying import VerifierPool
-
-Progress = Callable[[int, int], None]
 
 
 @store.record

@@ -117,13 +117,18 @@ class Stages:
         """Another method may have asked for the same gradient: then it is read, and charged all the same."""
         stored = self._run.root / f"{out}.json"
         if not stored.exists():
-            self._run.progress(f"{self.method}: gradient of {int(weighed.normaliser)} rollouts", 0, 1)
+            label = f"{self.method}: gradient of {int(weighed.normaliser)} rollouts"
             watch = Stopwatch()
-            raw = self._run.engine.gradient(weighed, policy, objective, out=Path(out))
+            raw = self._run.engine.gradient(
+                weighed,
+                policy,
+                objective,
+                out=Path(out),
+                progress=lambda done, total: self._run.progress(label, done, total),
+            )
             raw = replace(raw, groups_dead=weighed.groups_dead, batch_pass_rate=weighed.pass_rate)
             cost = watch.cost()._replace(train_tokens=raw.tokens)
             store.write_json(stored, {"direction": raw, "cost": cost._asdict()})
-            self._run.progress(f"{self.method}: gradient of {int(weighed.normaliser)} rollouts", 1, 1)
         entry = store.read_json(stored)
         direction: Direction = entry["direction"]
         self._check_gap(direction)

@@ -25,7 +25,7 @@ import torch
 from safetensors.numpy import save_file
 
 from harness import stats, store
-from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer
+from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, silent
 from harness.types import Direction, Policy, Rollout, Shard, TokenScore
 from harness_engines.local import Local, ModelSpec, SubGradient
 from harness_engines.model import file_hashes
@@ -71,11 +71,14 @@ class HfEngine:
         parts = self._run("score", [(chunk, policy, temperature, kl_to) for chunk in chunks])
         return [score for part in parts for score in part]
 
-    def gradient(self, batch: Batch, policy: Policy, objective: Objective, *, out: Path) -> Direction:
+    def gradient(
+        self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, progress: Progress = silent
+    ) -> Direction:
         tasks = [(batch, index, policy, objective) for index in range(batch.num_sub_batches)]
         total = _Reduction(batch.normaliser)
-        for part in self._run("gradient", tasks):
+        for done, part in enumerate(self._run("gradient", tasks), start=1):
             total.add(part)
+            progress(done, len(tasks))
         weights = self.local.model.weights(policy)
         norms = {name: float(t.double().norm()) for name, t in weights.items()}
         path = self.root / out

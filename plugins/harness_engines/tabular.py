@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import seeds, stats, store
-from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, TokenBatch
+from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, TokenBatch, silent
 from harness.errors import NoSignal, UsageError
 from harness.types import Direction, Finish, Policy, Rollout, SampleRequest, Shard, TokenScore, WeightedGroup
 from harness_engines.tabular_domain import ANSWERS, STYLES, task_of
@@ -105,9 +105,12 @@ class Tabular:
             scores.append(TokenScore(parts[0], parts[1], parts[2] if kl_to is not None else None))
         return scores
 
-    def gradient(self, batch: Batch, policy: Policy, objective: Objective, *, out: Path) -> Direction:
+    def gradient(
+        self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, progress: Progress = silent
+    ) -> Direction:
         tables = self.tables(policy)
         found = [self.sub_batch(tables, batch, s, objective) for s in range(batch.num_sub_batches)]
+        progress(len(found), len(found))
         parts = [part for part in found if part is not None]
         if not parts:
             raise NoSignal("the batch holds no live group")

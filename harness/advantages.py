@@ -23,7 +23,7 @@ Where it departs from its sources:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -87,11 +87,6 @@ def group_advantages(rewards_G: Sequence[float | None], scheme: str = "grpo") ->
         return GroupWeights(weights_G, True)
     weights_G[live_G] = SCHEMES[scheme](kept)
     return GroupWeights(weights_G, False)
-
-
-def weigh(groups: Iterable[Sequence[float | None]], scheme: str = "grpo") -> list[GroupWeights]:
-    """`group_advantages` of every group of a batch, in order."""
-    return [group_advantages(rewards_G, scheme) for rewards_G in groups]
 
 
 def shuffled(rewards_G: Sequence[float | None], seed: int) -> list[float | None]:

@@ -192,16 +192,6 @@ def sign_flip_p(base_P: npt.ArrayLike, method_P: npt.ArrayLike, *, seed: int, dr
     return (1 + hits) / (1 + draws)
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Wilson's score interval for a share; only for ONE draw per problem. NaN when n = 0 (Wilson 1927)."""
-    if n == 0:
-        return Interval(math.nan, math.nan)
-    z, share = NormalDist().inv_cdf(0.975), successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
-
-
 def gradient_signal(
     total_sq_norm: float, sub_sq_norms_S: Sequence[float], half_cosine: float | None = None
 ) -> GradientSignal:

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness import seeds
-from harness.advantages import SCHEMES, group_advantages, is_dead, shuffled, weigh
+from harness.advantages import SCHEMES, group_advantages, is_dead, shuffled
 from harness.errors import UnknownName
 
 Rewards = list[float | None]
@@ -65,13 +65,6 @@ def test_dead_groups_are_found_exactly() -> None:
         assert group_advantages(rewards).dead
         assert not group_advantages(rewards).weights_G.any()
     assert not is_dead([0.1, 0.1 + 1e-16 + 2e-17, 0.1])
-
-
-def test_weigh_keeps_the_order_of_groups() -> None:
-    groups: list[Rewards] = [[0.0, 1.0], [1.0, 1.0], [1.0, None, 0.0]]
-    weighed = weigh(groups, "centered")
-    assert [w.dead for w in weighed] == [False, True, False]
-    assert list(weighed[2].weights_G) == [0.5, 0.0, -0.5]
 
 
 def test_mistakes_are_named() -> None:

@@ -61,15 +61,6 @@ def test_student_t_quantile_for_fractional_df_inverts_the_integral_of_the_densit
     assert np.trapezoid(density, x) == pytest.approx(0.45, abs=1e-8)
 
 
-def test_wilson_solves_its_quadratic_and_stays_in_range() -> None:
-    low, high = stats.wilson(3, 20)
-    for bound in (low, high):
-        assert abs(0.15 - bound) == pytest.approx(1.959963984540054 * math.sqrt(bound * (1 - bound) / 20))
-    assert stats.wilson(0, 10).low == pytest.approx(0.0, abs=1e-15)
-    assert stats.wilson(10, 10).high == pytest.approx(1.0, abs=1e-15)
-    assert math.isnan(stats.wilson(0, 0).low)
-
-
 def test_clustered_se_is_that_of_a_mean_over_problems() -> None:
     assert stats.clustered_se([0.0, 1.0, 1.0, 0.0]) == pytest.approx(math.sqrt(1 / 3 / 4))
     assert stats.clustered_se([0.0, 1.0, math.nan, 1.0, 0.0]) == pytest.approx(math.sqrt(1 / 3 / 4))

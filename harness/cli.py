@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.authoring import check, new
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def main() -> None:
     One-Shot RLVR samples a huge batch of rollouts from a base model, labels each with a verifier, forms one policy
     gradient and line-searches the step. The harness compares it with its controls and baselines at one rollout budget.
     """
+
+
+main.add_command(check)
+main.add_command(new)
 
 
 @main.command(context_settings={"show_default": True})
@@ -185,6 +190,27 @@ def doctor() -> None:
     from harness import plugins
 
     checks.print_doctor(plugins.load())
+
+
+@main.command()
+@click.argument("file", metavar="IN.jsonl", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--domain", required=True, help="whose verifier: math, code, arc, ai2_arc, or a plugin's")
+@click.option("--out", type=click.Path(path_type=Path), help="where to write verdicts  [default: standard output]")
+@click.option("--workers", type=click.IntRange(min=1), help="processes  [default: all cores]")
+@click.option("--timeout", type=float, help="wall seconds of one completion  [default: the domain's]")
+@click.option("--require-isolation", is_flag=True, help="refuse to execute completions below level landlock")
+def verify(file: Path, domain: str, **flags: Any) -> None:
+    """Judge completions: {"id", "problem", "completion"} a line in ("-": standard input), a verdict a line out."""
+    from harness import plugins, verify_file
+
+    found = plugins.load().lookup("domain", domain)
+    try:
+        clean = verify_file.run(file, found, say=lambda text: click.echo(text, err=True), **flags)
+    except KeyboardInterrupt:
+        kept = f"; verdicts so far are in {flags['out']}.part" if flags["out"] else ""
+        click.echo(f"\ninterrupted{kept}", err=True)
+        sys.exit(130)
+    sys.exit(0 if clean else 1)
 
 
 def _spec(flags: dict[str, Any]) -> RunSpec:

@@ -270,3 +270,14 @@ def forbid_network() -> None:
     """Make hub libraries answer from their caches only; set before they are imported."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+
+def data_folder() -> Path | None:
+    """The folder of local data files (HARNESS_DATA), None when it is not set. Raises UsageError when it is no folder."""
+    name = os.environ.get("HARNESS_DATA", "")
+    if not name:
+        return None
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"HARNESS_DATA is {name}, which is no folder")
+    return folder

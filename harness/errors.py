@@ -27,6 +27,10 @@ class UnknownName(UsageError):
         super().__init__(f'no {kind} "{name}". Known: {", ".join(names) or "none"}{guess}. {hint}'.rstrip())
 
 
+class BadRow(UsageError):
+    """A data row that a domain does not understand: "field answer: ..." with what was found and what is understood."""
+
+
 class BudgetExceeded(HarnessError):
     """A method asked for more rollouts than its budget holds."""
 

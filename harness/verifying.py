@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -60,7 +61,7 @@ class _Item(NamedTuple):
 class _Worker:
     """One child interpreter and what it is busy with. Its start is not waited for."""
 
-    def __init__(self, target: str, *, time_limit: float, memory_limit: int) -> None:
+    def __init__(self, target: str, *, time_limit: float, override: float | None, memory_limit: int) -> None:
         options = json.dumps({"target": target, "memory": memory_limit, "parent": os.getpid()})
         # A group of its own, so that one killpg takes the domain's children too, and Ctrl-C reaches the parent only.
         self.process = subprocess.Popen(
@@ -75,7 +76,7 @@ class _Worker:
         assert self.process.stdout is not None
         self.requests, self.replies = self.process.stdin, self.process.stdout
         os.set_blocking(self.replies.fileno(), False)
-        self.time_limit = time_limit
+        self.time_limit, self.override = time_limit, override
         self.verifier = ""
         self.chunk: deque[int] = deque()
         self._limits: deque[float | None] = deque()
@@ -141,7 +142,7 @@ class _Worker:
     def _wind(self) -> None:
         self._started = time.monotonic()
         limit = self._limits.popleft() if self._limits else None
-        self.deadline = self._started + (self.time_limit if limit is None else limit)
+        self.deadline = self._started + (self.override or (self.time_limit if limit is None else limit))
 
     def _died(self) -> _Done:
         with suppress(subprocess.TimeoutExpired):
@@ -181,15 +182,23 @@ class _Worker:
 class VerifierPool:
     """Workers that judge (problem, completion) pairs by the domain at `target` ("package.module:Class").
 
-    `time_limit` is the wall seconds of one item where the domain has no `time_limit(problem)`; `memory_limit` is
-    the address space in bytes that a worker may grow by. Workers start when needed, serve every later call, and end
-    with `close()`, with the `with` block, or with the calling process (on Linux: with the thread that started them).
+    `time_limit` is the wall seconds of one item where the domain has no `time_limit(problem)`, `override` (a user's
+    wish) those of every item; `memory_limit` is the address space in bytes that a worker may grow by. Workers start
+    when needed, serve every later call, and end with `close()`, with the `with` block, or with the calling process (on
+    Linux: with the thread that started them).
     """
 
-    def __init__(self, target: str, *, workers: int = 1, time_limit: float = 2.0, memory_limit: int = 2 << 30) -> None:
-        self._target = target
+    def __init__(
+        self,
+        target: str,
+        *,
+        workers: int = 1,
+        time_limit: float = 2.0,
+        override: float | None = None,
+        memory_limit: int = 2 << 30,
+    ) -> None:
+        self._start = partial(_Worker, target, time_limit=time_limit, override=override, memory_limit=memory_limit)
         self._count = max(1, workers)
-        self._time_limit, self._memory_limit = time_limit, memory_limit
         self._verifier = ""
         self._workers: list[_Worker] = []
 
@@ -280,7 +289,7 @@ class VerifierPool:
 
     def _feed(self, items: Sequence[_Item], queue: deque[int], count: int) -> None:
         while queue and len(self._workers) < count:
-            self._workers.append(_Worker(self._target, time_limit=self._time_limit, memory_limit=self._memory_limit))
+            self._workers.append(self._start())
         for worker in self._workers[:count]:
             if queue and not worker.busy:
                 # Guided sizes: large chunks first, single items at the end, so that all workers end together.
@@ -312,14 +321,15 @@ class VerifierPool:
 
 
 def _unique(items: Sequence[tuple[Problem, str]]) -> tuple[list[_Item], list[int]]:
-    """The distinct items, and for every item the place of its equal. Problems hold dicts: compared, not hashed."""
+    """The distinct items, and for every item the place of its equal. By text, since == takes an answer True for 1."""
     versions: dict[str, list[Problem]] = {}
     known: dict[tuple[str, int, str], int] = {}
     unique: list[_Item] = []
     places = []
     for problem, completion in items:
         same_id = versions.setdefault(problem.id, [])
-        version = next((v for v, other in enumerate(same_id) if other is problem or other == problem), len(same_id))
+        same = (v for v, other in enumerate(same_id) if other is problem or repr(other) == repr(problem))
+        version = next(same, len(same_id))
         if version == len(same_id):
             same_id.append(problem)
         place = known.setdefault((problem.id, version, completion), len(unique))

@@ -326,3 +326,12 @@ assert (domain.name, domain.version) == ({name!r}, 1)
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_answers_that_python_calls_equal_are_judged_apart() -> None:
+    """True == 1 == 1.0, but a verifier may be strict about types."""
+    one = Problem(id="p", prompt="?", answer=1)
+    items = [(one, "x"), (Problem(id="p", prompt="?", answer=True), "x"), (Problem(id="p", prompt="?", answer=1), "x")]
+    unique, places = _unique(items)
+    assert [item.problem.answer for item in unique] == [1, True]
+    assert places == [0, 1, 0]

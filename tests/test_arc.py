@@ -119,6 +119,7 @@ def test_ladder_specimens_hold_in_the_pool() -> None:
 def test_unknown_benchmark_names_the_known() -> None:
     with pytest.raises(UnknownName, match="ladder"):
         Arc().problems("arc_agi", "test", seed=0, limit=1)
+    splits = ("train", "selection", "test")
     assert [(b.name, b.answer_format, b.splits) for b in Arc().benchmarks()] == [
-        ("ladder", "strict", ("train", "selection", "test"))
-    ]
+        ("ladder", "strict", splits), ("arc_agi_1", "lenient", splits), ("arc_agi_2", "lenient", splits)
+    ]  # fmt: skip

@@ -253,4 +253,4 @@ def test_ladder_specimens_hold_in_the_pool() -> None:
 
 def test_unknown_benchmark_names_the_known() -> None:
     with pytest.raises(UnknownName, match="ladder"):
-        Math().problems("gsm8k", "test", seed=0, limit=1)
+        Math().problems("gsm9k", "test", seed=0, limit=1)

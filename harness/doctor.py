@@ -8,11 +8,12 @@ import os
 import platform
 import shutil
 from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from harness import provenance
+from harness import provenance, verify_file
 from harness.errors import HarnessError
 from harness.plugins import KINDS, Plugins, Registration
 
@@ -56,8 +57,20 @@ def print_doctor(plugins: Plugins) -> None:
     for name in plugins.names("domain"):
         registration = plugins.lookup("domain", name)
         if not _problem(registration):
-            lines.append(f"verifier isolation of {name}: {provenance.isolation(registration.load())}")
+            lines += _isolation(name, registration.load())
     print("\n".join(lines))
+
+
+def _isolation(name: str, domain: Any) -> list[str]:
+    """The level at which a domain's verifier executes completions, found by trying, and what there is to say of it."""
+    try:
+        level = provenance.isolation(domain)
+    except HarnessError as error:
+        return [f"FAILED verifier isolation of {name}: {error}"]
+    lines = [f"verifier isolation of {name}: {level}"]
+    if not verify_file.confined(level):
+        lines.append("  WEAK: a hostile completion can read what this user can read; see docs/sandbox.md")
+    return lines + [f"  {note}" for note in getattr(domain, "isolation_notes", list)()]
 
 
 def _problem(registration: Registration) -> list[str]:

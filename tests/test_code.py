@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from harness.errors import UnknownName
 from harness.types import Outcome, Problem
 from harness.verifying import VerifierPool
+from harness_code.confining import LEVELS
 from harness_code.domain import Code
 from harness_code.extract import lenient_program, strict_program
-from harness_code.sandbox import Limits, isolation
+from harness_code.sandbox import Sandbox
 
 PREFIX = "# Task: Keep even items. Return the sum. Body only, use return.\ndef f(a):\n"
 INPUTS = [[[]], [[2, 3, 4]], [[1, 1]], [[-2]]]
@@ -29,7 +30,6 @@ PROBLEM = Problem(
 )
 LENIENT = replace(PROBLEM, meta={"answer_format": "lenient", "prefix": PREFIX})
 RIGHT = "    a = [x for x in a if x%2==0]\n    return sum(a)\n"
-SHORT = Limits(cpu=1, wall=2.0, memory=128 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_always_equal_objects_never_reach_the_comparison(code: Code) -> None:
 
 
 HUNT = """
-    import gc, re, sys
+    import gc, os, re, sys
     found, frame = set(), sys._getframe()
     while frame is not None:
         found |= set(re.findall(r"8675\\d{3}", repr(frame.f_locals)[:100000]))
@@ -167,26 +167,32 @@ HUNT = """
         if type(each) in (dict, list, tuple):
             values = list(each.values()) if type(each) is dict else each
             found |= {str(x) for x in values if type(x) is int and 0 < x < 10**7 and str(x)[:4] == "8675"}
-    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
-        for line in maps:
-            span, mode = line.split()[:2]
-            if mode.startswith("rw"):
-                start, end = (int(x, 16) for x in span.split("-"))
-                try:
-                    memory.seek(start)
-                    found |= {x.decode() for x in re.findall(rb"8675\\d{3}", memory.read(end - start))}
-                except (OSError, ValueError, OverflowError):
-                    pass
+    try:
+        maps, memory = open("/proc/self/maps").readlines(), open("/proc/self/mem", "rb", 0)
+    except OSError:
+        maps = []
+    for line in maps:
+        span, mode = line.split()[:2]
+        if mode.startswith("rw"):
+            start, end = (int(x, 16) for x in span.split("-"))
+            try:
+                memory.seek(start)
+                found |= {x.decode() for x in re.findall(rb"8675\\d{3}", memory.read(end - start))}
+            except (OSError, ValueError, OverflowError):
+                pass
     return int(min(found, default="0"))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("level", ["rlimits", None])
 @pytest.mark.parametrize("hidden", [True, False])
-def test_expected_values_are_not_in_the_jobs_frames_objects_or_memory(code: Code, hidden: bool) -> None:
+def test_expected_values_are_not_in_the_jobs_frames_objects_or_memory(hidden: bool, level: str | None) -> None:
     inputs = [[[1]]] if hidden else [[[8675309]]]
     problem = replace(PROBLEM, answer={"entry_point": "f", "inputs": inputs, "expected": [8675309]})
+    code = Code(Sandbox(level))
     verdict = code.verify(problem, HUNT.lstrip("\n"))
+    code.close()
     # The second case shows that the hunt finds what is there.
     assert verdict.outcome is (Outcome.WRONG if hidden else Outcome.CORRECT)
 
@@ -206,5 +212,7 @@ def test_ladder_specimens_hold_in_the_pool() -> None:
 def test_unknown_benchmark_names_the_known() -> None:
     with pytest.raises(UnknownName, match="ladder"):
         Code().problems("laddr", "test", seed=0, limit=1)
-    assert [benchmark.answer_format for benchmark in Code().benchmarks()] == ["strict"]
-    assert isolation() == "rlimits"
+    formats = {benchmark.name: benchmark.answer_format for benchmark in Code().benchmarks()}
+    assert formats.pop("ladder") == "strict"
+    assert set(formats.values()) == {"lenient"}
+    assert Code.isolation() in LEVELS

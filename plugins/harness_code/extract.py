@@ -1,7 +1,8 @@
-"""From a completion to the program that is run.
+"""From a completion of a ladder problem to the program that is run.
 
 Does: check the demanded format (strict) or find a program in free text (lenient), by parsing alone.
-Doesn't: compile or run anything. Text above 64 kB is no answer: parsing it would cost more than running it.
+Doesn't: read answers to public sets (chat.py), compile or run anything. Text above 64 kB is no answer: parsing it would
+cost more than running it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from harness.types import Problem
 
 TEXT_CHARS = 1 << 16
 _TRIALS = 50
-_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def prefix(problem: Problem) -> str:
@@ -24,28 +25,28 @@ def prefix(problem: Problem) -> str:
     return str(problem.meta.get("prefix", ""))
 
 
-class _Parsed(NamedTuple):
+class Parsed(NamedTuple):
     """A syntax tree, or the line at which Python's parser gave up (0: unknown)."""
 
     tree: ast.Module | None
     line: int
 
 
-def _parse(text: str) -> _Parsed:
+def parse(text: str) -> Parsed:
     """Never raises, also for text nested too deeply for the parser."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return _Parsed(ast.parse(text), 0)
+            return Parsed(ast.parse(text), 0)
     except SyntaxError as error:
-        return _Parsed(None, error.lineno or 0)
+        return Parsed(None, error.lineno or 0)
     except (ValueError, RecursionError, MemoryError):
-        return _Parsed(None, 0)
+        return Parsed(None, 0)
 
 
 def strict_program(problem: Problem, completion: str, entry_point: str) -> str | None:
     """Prefix and completion, if they are exactly one function that returns a value; else None."""
     program = prefix(problem) + completion
-    tree = _parse(program).tree if len(program) <= TEXT_CHARS else None
+    tree = parse(program).tree if len(program) <= TEXT_CHARS else None
     match tree.body if tree else []:
         case [ast.FunctionDef(name=name) as function] if name == entry_point and _returns(function):
             return program
@@ -69,7 +70,7 @@ def lenient_program(problem: Problem, completion: str, entry_point: str) -> str 
 
 
 def _readings(before: str, completion: str, entry_point: str) -> Iterator[str]:
-    blocks = _FENCE.findall(completion)
+    blocks = FENCE.findall(completion)
     for text in [*blocks[-1:], completion]:
         signature = f"def {entry_point}("
         if signature in text:
@@ -88,7 +89,7 @@ def _longest(text: str) -> ast.Module | None:
     """Parse after dropping lines from the end, up to the parser's complaint; without bare statements of the module."""
     lines = text.split("\n")
     for _ in range(_TRIALS):
-        tree, line = _parse("\n".join(lines))
+        tree, line = parse("\n".join(lines))
         if tree is not None:
             tree.body = [node for node in tree.body if not isinstance(node, ast.Expr | ast.If | ast.For | ast.While)]
             return tree
@@ -102,7 +103,7 @@ def _defines(tree: ast.Module, entry_point: str) -> bool:
 
 def canonical(program: str) -> str | None:
     """The program without comments, layout and style of quotes: programs that differ in these are one vote."""
-    tree = _parse(program).tree
+    tree = parse(program).tree
     return None if tree is None else _unparse(tree)
 
 

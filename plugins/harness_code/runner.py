@@ -1,83 +1,88 @@
 """The sandbox's own side: a warm interpreter that forks one confined job per model-written program.
 
-Does: serve jobs over a control socket; in each job limit the process, run the program, send back plain values.
-Doesn't: import anything outside the standard library, or know an expected value: what a job claims is judged by the
-process that started this one (sandbox.py). Nothing here is believed for what it says about success.
+Does: serve jobs over a control socket; in each job confine the process, run the program (or the tests that call it from
+another job), send back plain values.
+Doesn't: import anything outside the standard library and its own neighbours, or know an expected value: what a job claims
+is judged by the process that started this one (sandbox.py). Nothing here is believed for what it says about success.
 
-Control socket, one byte each way: `J` with two descriptors starts a job that reads its request from the first and
-writes one line of JSON to the second; any further byte (or the end of the socket) ends the job and is answered with
-its wait status and CPU seconds.
+Control socket, two bytes each way: `J` and a slot, with two descriptors, starts a job that reads frames from the first and
+writes frames to the second; `K` and a slot ends it and is answered with its wait status and CPU seconds. The first message,
+from here, is a text of stated length that says why the level cannot be had ("": it can).
 
-Request: {"program", "entry_point", "inputs", "limits": {"cpu", "memory", "output"}}. Reply:
-{"calls": [[value, printed], ...], "raised": exception class or ""}; values are tagged (`_encode`), never pickled.
+A frame is four bytes of length, one byte of kind, and JSON. The first one down a job's pipe says what to do:
+`C` call a function on inputs (answered by one `A`), `S` serve the calls of tests (`R` when the program is loaded, then one
+`A` for each request), `T` run tests (requests go up as `Q`; the end is `P`, passed, or `F`). `X` goes up when the program
+itself raised. Values are tagged (plain.py), never pickled.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
 import os
-import resource
 import signal
 import socket
 import struct
 import sys
-import tempfile
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from time import sleep
 from typing import Any, NoReturn
 
+from harness_code import confining, examining, kernel
+from harness_code.confining import Cage
+from harness_code.plain import MANY_NODES, NODES, decode, encode, nothing_else
+
 STATUS = struct.Struct("=id")
+HEADER = struct.Struct("=Ic")
 OUT_OF_MEMORY = 77
-NODES, DEPTH, INT_BITS = 100_000, 300, 4_000_000
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 # Imported once, before any fork: programs use them, and importing costs more than running.
 WARM = (
-    "bisect",
-    "collections",
-    "copy",
-    "functools",
-    "heapq",
-    "itertools",
-    "math",
-    "operator",
-    "re",
-    "string",
-    "typing",
+    "abc bisect cmath collections contextlib copy dataclasses datetime decimal enum fractions functools hashlib heapq "
+    "itertools json math operator random re string textwrap time typing"
 )
-NO_CHILDREN = frozenset({"os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system", "os.kill", "os.killpg"})
 
 
-def serve(control: socket.socket) -> None:
+def serve(control: socket.socket, cage: Cage) -> None:
     """Fork a job for every request until the socket ends. Single-threaded: a fork carries one thread only."""
-    prctl(PR_SET_CHILD_SUBREAPER, 1)  # children that a job leaves behind become ours, and `sweep` finds them
-    for name in WARM:
-        importlib.import_module(name)
-    size = address_space()
+    jobs: dict[int, int] = {}
     server = os.getpid()
-    gc.collect()
-    gc.freeze()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        message, descriptors, _, _ = socket.recv_fds(control, 2, 2)
         if not message:
-            return
-        job = os.fork()
-        if job == 0:
-            control.close()
-            os.setpgid(0, 0)
-            run_job(descriptors[0], descriptors[1], size=size, server=server)
-        os.setpgid(job, job)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        control.recv(1)
-        kill_group(job)
-        _, status, usage = os.wait4(job, 0)
+            break
+        kind, slot = message[:1], message[1]
+        if kind == b"J":
+            job = confining.fork(cage)
+            if job == 0:
+                control.close()
+                os.setpgid(0, 0)
+                kernel.die_with_parent()
+                if cage.level != "full" and os.getppid() != server:  # it died before it could be asked to tell
+                    os._exit(1)
+                run_job(cage, slot, *descriptors)
+            with suppress(PermissionError, ProcessLookupError):
+                os.setpgid(job, job)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            jobs[slot] = job
+        else:
+            control.sendall(_end(cage, jobs.pop(slot), slot, others=bool(jobs)))
+    for slot, job in list(jobs.items()):
+        _end(cage, job, slot, others=False)
+
+
+def _end(cage: Cage, job: int, slot: int, *, others: bool) -> bytes:
+    kill_group(job)
+    with suppress(ProcessLookupError):
+        os.kill(job, signal.SIGKILL)  # before it could set its group
+    _, status, usage = os.wait4(job, 0)
+    if not others:
         sweep()
-        control.sendall(STATUS.pack(status, usage.ru_utime + usage.ru_stime))
+    confining.tidy(cage, slot)
+    return STATUS.pack(status, usage.ru_utime + usage.ru_stime)
 
 
 def kill_group(leader: int) -> None:
@@ -112,17 +117,41 @@ def children() -> list[int]:
     return found
 
 
-def run_job(request_fd: int, reply_fd: int, *, size: int, server: int) -> NoReturn:
+class Line:
+    """A job's two pipes."""
+
+    def __init__(self, requests: int, replies: int) -> None:
+        self._requests, self._replies = requests, replies
+
+    def send(self, kind: bytes, message: Any = None) -> None:
+        body = json.dumps(message).encode()
+        data = memoryview(HEADER.pack(len(body), kind) + body)
+        while data:
+            data = data[os.write(self._replies, data) :]
+
+    def receive(self) -> tuple[bytes, Any]:
+        """Kind and message; leaves the process when the other side has closed."""
+        size, kind = HEADER.unpack(self._read(HEADER.size))
+        return kind, json.loads(self._read(size))
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = os.read(self._requests, min(size - len(data), 1 << 20))
+            if not part:
+                os._exit(0)
+            data += part
+        return bytes(data)
+
+
+def run_job(cage: Cage, slot: int, requests: int, replies: int) -> NoReturn:
     """The life of a job. Leaves by `os._exit`: no atexit, no finalizer and no thread of the candidate runs on."""
     try:
-        with open(request_fd, "rb") as stream:
-            request = json.loads(stream.read())
-        confine(request["limits"], size)
-        if os.getppid() != server:  # it died before `confine` asked to die with it
-            os._exit(1)
-        reply = json.dumps(execute(request)).encode() + b"\n"
-        while reply:
-            reply = reply[os.write(reply_fd, reply) :]
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        line = Line(requests, replies)
+        kind, request = line.receive()
+        confining.confine(cage, request["limits"], slot)
+        JOBS[kind](line, request)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except BaseException:  # noqa: BLE001 - the reader sees the status
@@ -130,66 +159,74 @@ def run_job(request_fd: int, reply_fd: int, *, size: int, server: int) -> NoRetu
     os._exit(0)
 
 
-def confine(limits: dict[str, int], size: int) -> None:
-    """Everything that holds this process before it meets the program. The one place to extend.
-
-    rlimits bound one process, NPROC forbids more of them but not to root; the audit hook stops the honest ways to
-    make children or signals. None of it stops determined native code: see `sandbox.isolation`.
-    """
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for which, value in (
-        (resource.RLIMIT_CPU, limits["cpu"]),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 32),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        bound(which, value)
-    if size:
-        bound(resource.RLIMIT_AS, size + limits["memory"])
-
-    def refuse(event: str, _: object) -> None:
-        if event in NO_CHILDREN or event.startswith(("subprocess.", "socket.connect", "socket.bind")):
-            raise PermissionError(event)
-
-    sys.addaudithook(refuse)
-
-
-def bound(which: int, value: int) -> None:
-    # One second between soft and hard, so that the CPU limit ends the process by SIGXCPU, which has one meaning.
-    _, hard = resource.getrlimit(which)
-    top = value + 1 if which == resource.RLIMIT_CPU else value
-    if hard != resource.RLIM_INFINITY:
-        value, top = min(value, hard), min(top, hard)
-    resource.setrlimit(which, (value, top))
-
-
-def execute(request: dict[str, Any]) -> dict[str, Any]:
-    """Run the program, then call its entry point once per input. Stops at the first exception."""
-    printed = Printed(request["limits"]["output"])
-    sys.stdout = sys.stderr = printed
-    module = types.ModuleType("solution")
-    sys.modules["solution"] = module  # dataclasses look their module up
-    calls = []
+def call_on_inputs(line: Line, request: dict[str, Any]) -> None:
+    """Load the program, then call its entry point once per input. Stops at the first exception."""
+    printed, calls, raised = Printed.put_in_place(request["limits"]["output"]), [], ""
+    refer, nodes = (examining.class_name, MANY_NODES) if request["opaque"] else (nothing_else, NODES)
     try:
-        exec(compile(request["program"], "<solution>", "exec"), module.__dict__)
-        function = module.__dict__[request["entry_point"]]
-        for arguments in request["inputs"]:
+        function = load(request["program"])[request["entry_point"]]
+        for text in request["inputs"]:
             printed.clear()
-            # Encoded at once, so that a later call cannot change an earlier value.
-            value = encode(function(*json.loads(arguments)))
-            calls.append([value, printed.text()])
+            # Decoded afresh and encoded at once, so that neither this call nor a later one can change what is kept.
+            arguments = decode(json.loads(text)) if request["tagged"] else json.loads(text)
+            calls.append([encode(function(*arguments), refer, nodes=nodes), printed.text()])
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001 - a record, like the verifier's own border
-        return {"calls": calls, "raised": class_name(error)}
-    return {"calls": calls, "raised": ""}
+        raised = examining.class_name(error)
+    line.send(b"A", {"calls": calls, "raised": raised})
 
 
-def class_name(error: BaseException) -> str:
-    # Not `type(error).__name__`: a metaclass of the candidate's may answer that.
-    return str(type.__dict__["__name__"].__get__(type(error)))[:60]
+def serve_tests(line: Line, request: dict[str, Any]) -> None:
+    """Load the program, then do what tests in another job ask, until they end."""
+    printed = Printed.put_in_place(request["limits"]["output"])
+    try:
+        requests = examining.Requests(load(request["program"]))
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a record
+        line.send(b"X", examining.class_name(error))
+        return
+    line.send(b"R")
+    while True:
+        _, question = line.receive()
+        printed.clear()
+        try:
+            answer = ["value", requests.answer(question)]
+        except MemoryError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a record
+            answer = ["raised", examining.known_class(error)]
+        line.send(b"A", answer)
+
+
+def run_tests(line: Line, request: dict[str, Any]) -> None:
+    """Run the tests; each use of the program goes up as a question and waits for its answer."""
+    Printed.put_in_place(request["limits"]["output"])
+
+    def ask(question: Any) -> Any:
+        line.send(b"Q", question)
+        return line.receive()[1]
+
+    try:
+        examining.examine(request["setup"], request["tests"], request["names"], ask)
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a record
+        line.send(b"F", {"raised": examining.class_name(error), "line": examining.line_of(error)})
+        return
+    line.send(b"P")
+
+
+JOBS: dict[bytes, Callable[[Line, dict[str, Any]], None]] = {b"C": call_on_inputs, b"S": serve_tests, b"T": run_tests}
+
+
+def load(program: str) -> dict[str, Any]:
+    """The names of the program, run as a module of its own. Raises whatever it raises."""
+    module = types.ModuleType("solution")
+    sys.modules["solution"] = module  # dataclasses look their module up
+    exec(compile(program, "<solution>", "exec", dont_inherit=True), module.__dict__)
+    return module.__dict__
 
 
 class Printed:
@@ -198,6 +235,12 @@ class Printed:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.clear()
+
+    @classmethod
+    def put_in_place(cls, limit: int) -> Printed:
+        printed = cls(limit)
+        sys.stdout = sys.stderr = printed
+        return printed
 
     def clear(self) -> None:
         self.parts: list[str] = []
@@ -216,76 +259,29 @@ class Printed:
         return "".join(self.parts)
 
 
-def encode(value: Any) -> list[Any]:
-    """Plain data as [tag, content]; TypeError for the rest. Subclasses of builtins go as their base contents."""
-    return _encode(value, [NODES], DEPTH)
-
-
-def _encode(value: Any, nodes: list[int], depth: int) -> list[Any]:
-    nodes[0] -= 1
-    if nodes[0] < 0 or depth < 0:
-        raise OverflowError("too much data")
-    if value is None:
-        return ["n", None]
-    for base in type.mro(type(value)):
-        if base in _SCALARS:
-            return _SCALARS[base](value)
-        if base in _CONTAINERS:
-            tag, items = _CONTAINERS[base]
-            return [tag, [_encode(item, nodes, depth - 1) for item in items(value)]]
-        if base is dict:
-            pairs = dict.items(value)
-            return ["d", [[_encode(key, nodes, depth - 1), _encode(item, nodes, depth - 1)] for key, item in pairs]]
-    raise TypeError("not plain data")
-
-
-def _encode_int(value: int) -> list[Any]:
-    if int.bit_length(value) > INT_BITS:
-        raise OverflowError("too large an integer")
-    return ["i", int.__format__(value, "x")]  # decimal conversion is quadratic, and refused above 4300 digits
-
-
-_SCALARS: dict[type, Callable[[Any], list[Any]]] = {
-    bool: lambda value: ["b", value is True],
-    int: _encode_int,
-    float: lambda value: ["f", float.hex(value)],
-    str: lambda value: ["s", str.__add__("", value)],
-    bytes: lambda value: ["y", bytes.hex(value)],
-}
-_CONTAINERS: dict[type, tuple[str, Callable[[Any], Iterator[Any]]]] = {
-    list: ("l", list.__iter__),
-    tuple: ("t", tuple.__iter__),
-    set: ("S", set.__iter__),
-    frozenset: ("S", frozenset.__iter__),
-}
-
-
-def address_space() -> int:
-    """Bytes mapped now: limits are relative to it, since an absolute one below it fails every job. 0: unknown."""
-    if sys.platform != "linux":
-        return 0
-    with open("/proc/self/statm") as status:
-        return int(status.read().split()[0]) * resource.getpagesize()
-
-
-def prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value)
-
-
-def main() -> None:
-    """`runner.py DESCRIPTOR PARENT`: serve the control socket until it ends or the parent dies."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[2]):
+def main(descriptor: int, parent: int, level: str) -> None:
+    """Serve the control socket until it ends or the parent dies."""
+    control = socket.socket(fileno=descriptor)
+    kernel.die_with_parent()
+    if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # A working directory that is empty and stays so: nothing can be made in a removed directory, not even by root.
-    folder = tempfile.mkdtemp()
-    os.chdir(folder)
-    os.rmdir(folder)
-    serve(control)
+    for name in WARM.split():
+        importlib.import_module(name)
+    try:
+        cage = confining.enter(level)
+    except OSError as error:
+        tell(control, str(error) or type(error).__name__)
+        return
+    gc.collect()
+    gc.freeze()
+    tell(control, "")
+    try:
+        serve(control, cage)
+    finally:
+        confining.leave(cage)
 
 
-if __name__ == "__main__":
-    main()
+def tell(control: socket.socket, reason: str) -> None:
+    text = reason.encode()[:200]
+    control.sendall(bytes([len(text)]) + text)

@@ -1,49 +1,46 @@
 """Run a model-written program in another process and read back what its function returned.
 
 Does: keep one warm interpreter (runner.py) that forks a confined job per program, own the clock and the kill, bound
-everything that comes back before decoding it.
+everything that comes back before decoding it; find out by trying which level of isolation this machine gives.
 Doesn't: hold expected values (verify.py compares, in a process the program never lives in) or import the program.
-
-The interpreter is started afresh, never forked from here: a forked child carries its parent's memory, and programs
-have found the expected values there.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
-import math
 import os
-import select
 import signal
-import socket
-import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.errors import UsageError
 from harness.types import Json
-from harness_code.runner import OUT_OF_MEMORY, STATUS
+from harness_code import plain
+from harness_code.confining import LEVELS
+from harness_code.jobs import Ending, Frame, Interpreter, Job, SandboxFailure
+from harness_code.runner import OUT_OF_MEMORY
 
 JOBS_PER_INTERPRETER = 1000
-REPLY_BYTES = 8 << 20
-KILL_SECONDS = 5.0
-_PR_SET_DUMPABLE = 4
+_REPLY_FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 class Limits(NamedTuple):
     """Of one job: CPU seconds (whole), wall seconds, bytes of memory beyond the interpreter's, printed characters.
 
     The CPU limit is the one that programs meet; the wall limit is wide, so that a busy machine changes no verdict.
+    `reply` is how many bytes may come back in one frame.
     """
 
     cpu: int = 1
     wall: float = 5.0
     memory: int = 512 << 20
     output: int = 1 << 16
+    reply: int = 8 << 20
 
 
 class Call(NamedTuple):
@@ -61,169 +58,235 @@ class Report(NamedTuple):
     failure: str
 
 
-class SandboxFailure(Exception):
-    """The sandbox, not the program, went wrong: nothing can be said about the program."""
+class Timed(NamedTuple):
+    """A report, and the CPU seconds of the program's process."""
+
+    report: Report
+    cpu: float
 
 
-def isolation() -> str:
-    """The level in force, for the manifest. "rlimits": files, network and native tricks are open to the program."""
-    return "rlimits"
+class Exam(NamedTuple):
+    """Tests as code: `tests` is run in the names of `setup`; in it, `names` are the program's."""
+
+    setup: str
+    tests: str
+    names: Sequence[str]
+
+
+class Opaque:
+    """A value that is no plain data: it equals itself alone."""
+
+    def __init__(self, name: object) -> None:
+        self.name = name
 
 
 class Sandbox:
-    """One warm interpreter, started by the first `run`. Not for use by several threads at once."""
+    """One warm interpreter at one level (None: the strongest that works). Not for use by several threads at once."""
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+    def __init__(self, at: str | None = None) -> None:
+        self._at = at
+        self._interpreter: Interpreter | None = None
         self._jobs = 0
 
-    def start(self) -> socket.socket:
-        if self._control is not None and self._jobs < JOBS_PER_INTERPRETER:
-            return self._control
-        self.close()
-        self._control, theirs = socket.socketpair()
-        self._control.settimeout(KILL_SECONDS)
-        with theirs:
-            # Like `python -I -S`, except that the hash seed is fixed: the order of a set of strings must not decide
-            # a verdict. The environment holds nothing else, so -E has nothing to ignore.
-            runner = str(Path(__file__).with_name("runner.py"))
-            self._process = subprocess.Popen(
-                [sys.executable, "-s", "-P", "-S", runner, str(theirs.fileno()), str(os.getpid())],
-                env={"PYTHONHASHSEED": "0"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
-        self._jobs = 0
-        return self._control
+    @property
+    def level(self) -> str:
+        if self._at is None:
+            self._at = level()
+        return self._at
+
+    def start(self) -> Interpreter:
+        """The interpreter, a fresh one every thousand jobs. Raises SandboxFailure when the level cannot be had."""
+        if self._interpreter is None or self._jobs >= JOBS_PER_INTERPRETER:
+            self.close()
+            self._interpreter, self._jobs = Interpreter(self.level), 0
+        return self._interpreter
 
     def close(self) -> None:
-        """End the interpreter and its job, if any."""
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            try:
-                self._process.wait(KILL_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = self._control = None
+        """End the interpreter and its jobs, if any."""
+        if self._interpreter is not None:
+            self._interpreter.close()
+        self._interpreter = None
 
     def run(self, program: str, entry_point: str, inputs: Sequence[Json], limits: Limits) -> Report:
         """Call `entry_point` of `program` once for every argument list. Raises SandboxFailure."""
-        request = {
-            "program": program,
-            "entry_point": entry_point,
-            "inputs": [json.dumps(arguments) for arguments in inputs],
-            "limits": limits._asdict(),
-        }
-        try:
-            reply, late, status, cpu = self._job(json.dumps(request).encode(), limits.wall)
-        except OSError as error:
-            self.close()
-            raise SandboxFailure(f"the sandbox did not answer: {error}") from error
-        if reply is None:
-            return _unanswered(late, status, cpu >= limits.cpu)
-        return _decode_reply(reply)
+        return self.call(program, entry_point, [json.dumps(arguments) for arguments in inputs], limits=limits).report
 
-    def _job(self, request: bytes, wall: float) -> tuple[bytes | None, bool, int, float]:
-        control = self.start()
-        self._jobs += 1
-        with contextlib.ExitStack() as stack:
-            theirs_in, ours_in = (stack.enter_context(open(end, mode, buffering=0)) for end, mode in _pipe())
-            ours_out, theirs_out = (stack.enter_context(open(end, mode, buffering=0)) for end, mode in _pipe())
-            socket.send_fds(control, [b"J"], [theirs_in.fileno(), theirs_out.fileno()])
-            theirs_in.close()
-            theirs_out.close()
-            deadline = time.monotonic() + wall
-            with contextlib.suppress(BrokenPipeError):  # a dead job shows as a reply that never comes
-                view = memoryview(request)
-                while view:
-                    view = view[ours_in.write(view) or 0 :]
-            ours_in.close()
-            reply, late = _read_line(ours_out.fileno(), deadline)
-        control.sendall(b"K")
-        answer = control.recv(STATUS.size)
-        if len(answer) != STATUS.size:
-            raise ConnectionError("it ended")
-        status, cpu = STATUS.unpack(answer)
-        return reply, late, status, cpu
+    def call(
+        self, program: str, entry_point: str, inputs: Sequence[str], *, limits: Limits, tagged: bool = False
+    ) -> Timed:
+        """As `run`, with each argument list as JSON text: as it is, or `tagged` (plain.py).
 
+        For tagged arguments, values that are no plain data come back as `Opaque`; otherwise they are a failure.
+        """
+        request = {"program": program, "entry_point": entry_point, "inputs": inputs, "tagged": tagged, "opaque": tagged}
+        with self._jobs_of(limits, 1) as (job,):
+            job.send(b"C", {**request, "limits": limits._asdict()})
+            frame = job.receive()
+            ending = job.end()
+        return Timed(_unanswered(ending, limits) if frame is None else _decode_reply(frame.body), ending.cpu)
 
-def _pipe() -> list[tuple[int, str]]:
-    read, write = os.pipe()
-    return [(read, "rb"), (write, "wb")]
+    def examine(self, program: str, exam: Exam, *, limits: Limits) -> Timed:
+        """Run tests that call the program. The report has no calls; its `failure` is "" when the tests have passed."""
+        with self._jobs_of(limits, 2) as (job, examiner):
+            job.send(b"S", {"program": program, "limits": limits._asdict()})
+            setup = {"setup": exam.setup, "tests": exam.tests, "names": exam.names}
+            examiner.send(b"T", {**setup, "limits": limits._asdict()})
+            verdict = _converse(job, examiner)
+            examined, ending = examiner.end(), job.end()
+        if isinstance(verdict, str):
+            return Timed(Report((), "", verdict), ending.cpu)
+        return Timed(_unanswered(ending if verdict is job else examined, limits), ending.cpu)
 
-
-def _read_line(descriptor: int, deadline: float) -> tuple[bytes | None, bool]:
-    """(the first complete line or None, whether the deadline passed). What follows the line is never read."""
-    received = bytearray()
-    while len(received) <= REPLY_BYTES:
-        patience = deadline - time.monotonic()
-        if patience <= 0 or not select.select([descriptor], [], [], patience)[0]:
-            return None, True
-        data = os.read(descriptor, 1 << 16)
-        if not data:
-            break
-        received += data
-        if (end := data.find(b"\n")) >= 0:
-            return bytes(received[: len(received) - len(data) + end]), False
-    return None, False
+    @contextmanager
+    def _jobs_of(self, limits: Limits, count: int) -> Iterator[list[Job]]:
+        """Jobs that the block must end. Whatever goes wrong in it, an interpreter with a job left is not used again."""
+        deadline = time.monotonic() + limits.wall
+        control, ended = self.start().control, False
+        with ExitStack() as stack:
+            try:
+                jobs = [Job(control, slot, deadline=deadline, frame_bytes=limits.reply) for slot in range(count)]
+                for started in jobs:
+                    stack.enter_context(closing(started))
+                self._jobs += count
+                yield jobs
+                ended = True
+            except OSError as error:
+                raise SandboxFailure(f"the sandbox did not answer: {error}") from error
+            finally:
+                if not ended:
+                    self.close()
 
 
-def _unanswered(late: bool, status: int, cpu_spent: bool) -> Report:
-    code = os.waitstatus_to_exitcode(status)
-    if late or cpu_spent or code == -signal.SIGXCPU:
+def _converse(job: Job, examiner: Job) -> str | Job:
+    """Carry questions to the program and answers back. "" (passed), what failed, or the job that fell silent."""
+    loaded = job.receive()
+    if loaded is None:
+        return job
+    if loaded.kind != b"R":
+        return f"{_class(_parsed(loaded.body))} while it is loaded"
+    while question := examiner.receive():
+        if question.kind == b"P":
+            return ""
+        if question.kind != b"Q":
+            message = _parsed(question.body)
+            return f"{_class(message.get('raised'))} in line {message.get('line')} of the tests"
+        job.forward(question)
+        answer = job.receive()
+        if answer is None:
+            return job
+        examiner.forward(Frame(b"A", answer.body))
+    return examiner
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _class(name: object) -> str:
+    """What a program says that it raised. Never empty: that is how a passed test reads."""
+    return str(name)[:60] if isinstance(name, str) and name else "an exception"
+
+
+def _unanswered(ending: Ending, limits: Limits) -> Report:
+    """The CPU limit ends a job by SIGXCPU, or by SIGKILL where it ignores that; wait reports up to a tenth less time."""
+    code = os.waitstatus_to_exitcode(ending.status)
+    spent = ending.cpu >= limits.cpu or (code == -signal.SIGKILL and ending.cpu >= limits.cpu / 2)
+    if ending.late or code == -signal.SIGXCPU or (ending.closed and spent):
         return Report((), "time", "")
     if code == OUT_OF_MEMORY:
         return Report((), "memory", "")
-    return Report((), "", f"no answer, {f'signal {-code}' if code < 0 else f'status {code}'}")
+    how = f"signal {-code}" if code < 0 else f"status {code}"
+    return Report((), "", f"no answer, {how if ending.closed else 'it is too large'}")
 
 
 def _decode_reply(reply: bytes) -> Report:
     try:
         message = json.loads(reply)
-        calls = tuple(Call(_decode(value), str(printed)) for value, printed in message["calls"])
+        calls = tuple(Call(plain.decode(value, Opaque), str(printed)) for value, printed in message["calls"])
         raised = str(message["raised"])[:60]
-    except (ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError) as error:
+    except _REPLY_FAULTS as error:
         return Report((), "", f"unreadable answer, {type(error).__name__}")
     return Report(calls, "", raised)
 
 
-def _decode(tagged: Any) -> Any:
-    tag, content = tagged
-    if tag in _SCALARS:
-        return _SCALARS[tag](content)
-    if tag == "d":
-        return {_decode(key): _decode(value) for key, value in content}
-    return _CONTAINERS[tag](_decode(item) for item in content)
+class Probed(NamedTuple):
+    """The level in force, what a hostile sample could do at it all the same, and why no stronger one is in force."""
+
+    level: str
+    open: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
-_SCALARS: dict[str, Callable[[Any], Any]] = {
-    "n": lambda _: None,
-    "b": bool,
-    "i": lambda text: int(text, 16),
-    "f": float.fromhex,
-    "s": str,
-    "y": bytes.fromhex,
-}
-_CONTAINERS: dict[str, Any] = {"l": list, "t": tuple, "S": set}
+@cache
+def probe() -> Probed:
+    """Try the levels from the strongest on, by running samples; once per process. Raises SandboxFailure if none works."""
+    refused = []
+    for name in LEVELS:
+        try:
+            with closing(Sandbox(name)) as sandbox:
+                could = _try(sandbox)
+        except SandboxFailure as failure:
+            refused.append(str(failure))
+            continue
+        if not could or name == LEVELS[-1]:
+            return Probed(name, could, tuple(refused))
+        refused.append(f"level {name}: a hostile program could {', '.join(could)}")
+    raise SandboxFailure("; ".join(refused))
 
 
-def same(expected: Any, value: Any) -> bool:
-    """Python's == on plain data, except: floats within 1e-6 of an expected finite float; NaN equals nothing."""
-    if isinstance(expected, float) and isinstance(value, int | float):
-        return expected == value or math.isclose(expected, value, rel_tol=1e-6, abs_tol=1e-6)
-    if isinstance(expected, list | tuple) and type(expected) is type(value):
-        return len(expected) == len(value) and all(map(same, expected, value))
-    if isinstance(expected, dict) and isinstance(value, dict):
-        return expected.keys() == value.keys() and all(same(item, value[key]) for key, item in expected.items())
-    return bool(expected == value)
+def level() -> str:
+    """The level in force: one of LEVELS."""
+    return probe().level
 
 
-def hide_memory() -> None:
-    """Close this process's memory and environment to other processes of the same user (Linux; root still sees)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+def require(least: str) -> None:
+    """Raise UsageError when the level in force is weaker than `least`."""
+    found = probe()
+    if LEVELS.index(found.level) > LEVELS.index(least):
+        why = "; ".join(found.refused)
+        raise UsageError(f"the isolation in force is {found.level}, and at least {least} is demanded ({why})")
+
+
+# So wide that a busy machine does not look like one that lacks a level.
+_PATIENT = Limits(cpu=5, wall=60.0)
+# Its import is read from Python's library, as no other here is.
+_RIGHT = "import colorsys\ndef f(a):\n    return [sorted(a), {1: (2.5, 'x')}]"
+_WRONG = "def f(a):\n    return a"
+# What a program must not be able to do; it returns what it could.
+_HOSTILE = """
+import os, socket
+def attempt(act):
+    try:
+        act()
+    except (OSError, PermissionError):
+        return False
+    return True
+def child():
+    if os.fork() == 0:
+        os._exit(0)
+def f(folder, file, parent):
+    acts = {
+        "write files": lambda: open(folder + "/x", "w"),
+        "read files": lambda: open(file),
+        "make processes": child,
+        "make sockets": socket.socket,
+        "send signals": lambda: os.kill(parent, 0),
+        "read the memory of others": lambda: open("/proc/%d/mem" % parent, "rb"),
+    }
+    return [name for name, act in acts.items() if attempt(act)]
+"""
+
+
+def _try(sandbox: Sandbox) -> tuple[str, ...]:
+    """What a hostile program could do. Raises SandboxFailure when a right or a wrong one is not seen as it is."""
+    right, wrong = (sandbox.run(program, "f", [[[2, 1]]], _PATIENT) for program in (_RIGHT, _WRONG))
+    if right != Report((Call([[1, 2], {1: (2.5, "x")}], ""),), "", "") or wrong != Report((Call([2, 1], ""),), "", ""):
+        raise SandboxFailure(f"level {sandbox.level}: a plain program fails ({right.failure or right.limit})")
+    with tempfile.TemporaryDirectory() as folder:
+        hostile = sandbox.run(_HOSTILE, "f", [[folder, str(Path(__file__).resolve()), os.getpid()]], _PATIENT)
+        left = ("leave a file",) if os.listdir(folder) else ()
+    could = hostile.calls[0].value if hostile.calls else [f"fail ({hostile.failure or hostile.limit})"]
+    return (*map(str, could), *left)

@@ -1,47 +1,131 @@
-"""Judge a completion by what its function returns on the problem's inputs.
+"""Judge a completion by what its function returns.
 
-Does: extract the program, run it in the sandbox, compare the values here, where the expected ones are.
+Does: extract the program, run it in the sandbox, compare the values here, where the expected ones are; or have tests that
+come as code run in a process apart from the program. Scale limits with the time that the reference takes.
 Doesn't: believe anything else that the program's process says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from harness.types import Outcome, Problem, Verdict
+from harness_code import plain
+from harness_code.chat import find_program
+from harness_code.comparing import first_difference, identical
 from harness_code.extract import canonical, lenient_program, strict_program
-from harness_code.sandbox import Call, Limits, Report, same
+from harness_code.sandbox import Call, Exam, Limits, Report, Sandbox, Timed
+from harness_code.tasks import Asserts, Differential, Pairs, Task, context_of, task_of
 
-LIMITS = Limits()
-Run = Callable[[str, str, Sequence[Any], Limits], Report]
-
-
-class Answer(NamedTuple):
-    """The problem's answer: `expected[i]` is the value of `entry_point(*inputs[i])`."""
-
-    entry_point: str
-    inputs: Sequence[Any]
-    expected: Sequence[Any]
+LADDER = Limits()
+# CPU seconds for public sets: ten times what the reference takes, within these bounds.
+FACTOR, FLOOR, DIFFERENTIAL_FLOOR, CAP = 10, 3, 10, 30
+_MEMORY, _REPLY = 2 << 30, 32 << 20
+_KEPT = 64
 
 
-def answer_of(problem: Problem) -> Answer:
-    answer: Any = problem.answer
-    if not isinstance(answer, Mapping):
-        raise TypeError(f"the answer of {problem.id} is no mapping")
-    return Answer(str(answer["entry_point"]), answer["inputs"], answer["expected"])
+class ReferenceFailure(Exception):
+    """A row's own solution fails: its expected values cannot be known."""
 
 
-def verify(problem: Problem, completion: str, run: Run) -> Verdict:
-    """Raises SandboxFailure through `run` when the sandbox itself fails."""
-    answer = answer_of(problem)
-    in_format = strict_program(problem, completion, answer.entry_point)
-    program = in_format if problem.strict else lenient_program(problem, completion, answer.entry_point)
-    if program is None:
-        return Verdict(outcome=Outcome.UNPARSED, detail="no function body in the demanded format")
-    report = run(program, answer.entry_point, answer.inputs, LIMITS)
-    outcome, detail = _judge(answer.expected, report, lenient=not problem.strict)
-    return Verdict(outcome=outcome, extracted=canonical(program), format_ok=in_format is not None, detail=detail)
+def scaled(floor: int, reference: float = 0.0) -> Limits:
+    """The limits for a program whose reference takes `reference` CPU seconds."""
+    cpu = min(CAP, max(floor, math.ceil(FACTOR * reference)))
+    return Limits(cpu=cpu, wall=2.0 * cpu + 3.0, memory=_MEMORY, reply=_REPLY)
+
+
+def wall_limit(problem: Problem) -> float:
+    """Wall seconds that one verdict takes at most when every limit is met, the reference's included."""
+    task = task_of(problem)
+    if isinstance(task, Pairs):
+        return LADDER.wall if context_of(problem) is None else scaled(FLOOR).wall
+    return 2 * scaled(CAP).wall if task.reference else scaled(FLOOR).wall
+
+
+class Reference(NamedTuple):
+    """What a row's own solution takes and, for `Differential` tasks, the arguments and what it returns."""
+
+    cpu: float
+    arguments: tuple[Any, ...]
+    expected: tuple[Any, ...]
+
+
+class Judge:
+    """Verdicts by one sandbox. Remembers what references returned for the problems it met last."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._references: OrderedDict[tuple[str, str, str], Reference] = OrderedDict()
+
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        """Raises SandboxFailure when the sandbox itself fails, ReferenceFailure when the row's solution does."""
+        task = task_of(problem)
+        found = _program(problem, completion, task.entry_point)
+        if found.program is None:
+            return Verdict(outcome=Outcome.UNPARSED, detail=found.reason)
+        outcome, detail = self._judge(problem, task, found.program)
+        return Verdict(outcome=outcome, extracted=canonical(found.program), format_ok=found.in_format, detail=detail)
+
+    def _judge(self, problem: Problem, task: Task, program: str) -> _Judgement:
+        match task:
+            case Pairs(entry_point, inputs, expected):
+                ladder = context_of(problem) is None
+                report = self._sandbox.run(program, entry_point, inputs, LADDER if ladder else scaled(FLOOR))
+                return _judge_pairs(expected, report, printed_counts=ladder and not problem.strict)
+            case Asserts():
+                limits = scaled(FLOOR, self._reference(problem, task).cpu if task.reference else 0.0)
+                return _judge_report(self._examine(task, program, limits).report)
+            case Differential():
+                reference = self._reference(problem, task)
+                report = self._call(task, program, scaled(DIFFERENTIAL_FLOOR, reference.cpu)).report
+                return _judge_values(task, reference, report)
+
+    def _examine(self, task: Asserts, program: str, limits: Limits) -> Timed:
+        return self._sandbox.examine(program, Exam(task.setup, task.tests, task.names), limits=limits)
+
+    def _call(self, task: Differential, program: str, limits: Limits) -> Timed:
+        texts = [json.dumps(arguments) for arguments in task.arguments]
+        return self._sandbox.call(program, task.entry_point, texts, limits=limits, tagged=True)
+
+    def _reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
+        key = (problem.id, problem.content_hash, task.reference)
+        if key not in self._references:
+            self._references[key] = self._run_reference(problem, task)
+            if len(self._references) > _KEPT:
+                self._references.popitem(last=False)
+        return self._references[key]
+
+    def _run_reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
+        """A reference that fails its tests is no fault of a completion's: only the time it took is used."""
+        if isinstance(task, Asserts):
+            return Reference(self._examine(task, task.reference, scaled(CAP)).cpu, (), ())
+        report, cpu = self._call(task, task.reference, scaled(CAP))
+        if report.limit or report.failure or len(report.calls) != len(task.arguments):
+            why = f"{report.limit} limit" if report.limit else report.failure
+            raise ReferenceFailure(f"the solution of {problem.id} fails on input {len(report.calls)}: {why}")
+        arguments = tuple(plain.decode(given) for given in task.arguments)
+        return Reference(cpu, arguments, tuple(call.value for call in report.calls))
+
+
+class _Program(NamedTuple):
+    program: str | None
+    in_format: bool
+    reason: str
+
+
+def _program(problem: Problem, completion: str, entry_point: str) -> _Program:
+    context = context_of(problem)
+    if context is not None:
+        found = find_program(context, completion, entry_point)
+        reason = f"no program that defines {entry_point}"
+        return _Program(found.program, found.whole, "") if found else _Program(None, False, reason)
+    in_format = strict_program(problem, completion, entry_point)
+    program = in_format if problem.strict else lenient_program(problem, completion, entry_point)
+    return _Program(program, in_format is not None, "no function body in the demanded format")
 
 
 class _Judgement(NamedTuple):
@@ -49,15 +133,35 @@ class _Judgement(NamedTuple):
     detail: str
 
 
-def _judge(expected: Sequence[Any], report: Report, *, lenient: bool) -> _Judgement:
+def _judge_report(report: Report) -> _Judgement:
+    """What holds for every kind of task, before any value is looked at."""
     if report.limit:
         return _Judgement(Outcome.TIMEOUT, f"{report.limit} limit")
+    return _Judgement(Outcome.WRONG if report.failure else Outcome.CORRECT, report.failure)
+
+
+def _judge_pairs(expected: Sequence[Any], report: Report, *, printed_counts: bool) -> _Judgement:
     for number, (value, call) in enumerate(zip(expected, report.calls, strict=False)):
-        if not (same(value, call.value) or (lenient and _printed(value, call))):
-            return _Judgement(Outcome.WRONG, f"input {number} of {len(expected)}")
-    if report.failure or len(report.calls) != len(expected):
-        return _Judgement(Outcome.WRONG, report.failure or "values are missing")
-    return _Judgement(Outcome.CORRECT, "")
+        if not (identical(value, call.value) or (printed_counts and _printed(value, call))):
+            return _wrong_at(number, expected)
+    return _complete(expected, report)
+
+
+def _judge_values(task: Differential, reference: Reference, report: Report) -> _Judgement:
+    values = [call.value for call in report.calls]
+    expected = reference.expected
+    number = first_difference(reference.arguments, expected, values, atol=task.atol, oracle=task.oracle)
+    return _complete(expected, report) if number is None else _wrong_at(number, expected)
+
+
+def _wrong_at(number: int, expected: Sequence[Any]) -> _Judgement:
+    return _Judgement(Outcome.WRONG, f"input {number} of {len(expected)}")
+
+
+def _complete(expected: Sequence[Any], report: Report) -> _Judgement:
+    if not report.limit and not report.failure and len(report.calls) != len(expected):
+        return _Judgement(Outcome.WRONG, "values are missing")
+    return _judge_report(report)
 
 
 def _printed(expected: Any, call: Call) -> bool:

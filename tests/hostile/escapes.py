@@ -1,0 +1,135 @@
+"""Attempts to reach files, processes, signals, the network and the process that judges."""
+
+from __future__ import annotations
+
+_CALL = """import ctypes, os, platform, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def call(x86, arm, *arguments):
+    number = x86 if platform.machine() == 'x86_64' else arm
+    return libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])
+"""
+# What a function does before it returns 0; exceptions are passed over, so that every part is tried.
+_ACTS = {
+    "write outside": "open('@OUTSIDE@/made', 'w').write('x')",
+    "append to a file outside": "open('@OUTSIDE@/sentinel', 'a').write('x')",
+    "truncate a file outside": "import os; os.truncate('@OUTSIDE@/sentinel', 0)",
+    "truncate while reading": "import os; os.open('@OUTSIDE@/sentinel', os.O_RDONLY | os.O_TRUNC)",
+    "remove a file outside": "import os; os.remove('@OUTSIDE@/sentinel')",
+    "rename a file outside": "import os; os.rename('@OUTSIDE@/sentinel', '@OUTSIDE@/moved')",
+    "make a folder outside": "import os; os.makedirs('@OUTSIDE@/folder/inner')",
+    "link to a file outside": "import os; os.link('@OUTSIDE@/sentinel', '@OUTSIDE@/hard')",
+    "a link, then write through it": "import os; os.symlink('@OUTSIDE@', 'way'); open('way/through', 'w').write('x')",
+    "a link outside": "import os; os.symlink('/', '@OUTSIDE@/soft')",
+    "change a mode outside": "import os; os.chmod('@OUTSIDE@/sentinel', 0o000)",
+    "change a mode by descriptor": "import os; os.fchmod(os.open('@OUTSIDE@/sentinel', os.O_RDONLY), 0)",
+    "change a time outside": "import os; os.utime('@OUTSIDE@/sentinel', (1, 1))",
+    "change an owner outside": "import os; os.chown('@OUTSIDE@/sentinel', 12345, 12345)",
+    "an attribute outside": "import os; os.setxattr('@OUTSIDE@/sentinel', 'user.mark', b'x')",
+    "remove the tree": "import shutil; shutil.rmtree('@OUTSIDE@')",
+    "a pipe outside": "import os; os.mkfifo('@OUTSIDE@/pipe')",
+    "a device": "import os; os.mknod('@OUTSIDE@/device', 0o20666, os.makedev(1, 3))",
+    "up from the working folder": "import os\n    for _ in range(50): os.chdir('..')\n    open('.@OUTSIDE@/climbed', 'w').write('x')",
+    "sqlite": "import sqlite3; sqlite3.connect('@OUTSIDE@/base').execute('create table t (x)')",
+    "dbm": "import dbm; dbm.open('@OUTSIDE@/base', 'c')['a'] = 'b'",
+    "map a file": "import mmap, os; mmap.mmap(os.open('@OUTSIDE@/sentinel', os.O_RDWR), 0)[0] = 0",
+    "map a file that was read": "import mmap, os; mmap.mmap(os.open('@OUTSIDE@/sentinel', os.O_RDONLY), 0, prot=3)[0:1] = b'x'",
+    "open by ctypes": "import ctypes; ctypes.CDLL(None).creat(b'@OUTSIDE@/by_c', 0o666)",
+    "openat2": "call(437, 437, -100, b'@OUTSIDE@/at2', struct.pack('=QQQ', 0o102, 0o666, 0), 24)",
+    "poison the library": "import os, sys\n    for folder in sys.path: open(os.path.join(folder, 'poisoned_by_a_program.py'), 'w').write('x')",
+    "poison what is imported next": "import os\n    for folder in ('/tmp', '.', os.path.expanduser('~')): open(folder + '/sitecustomize.py', 'w').write('raise SystemExit')",
+    "fork": "import os; os.fork()",
+    "fork by ctypes": "import ctypes, time; ctypes.CDLL(None).fork() or time.sleep(99)",
+    "a daemon": "import os, time\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0: time.sleep(99)\n        os._exit(0)",
+    "vfork": "call(58, 220)",
+    "clone": "call(56, 220, 17, 0, 0, 0, 0)",
+    "clone3": "call(435, 435, bytes(32) + struct.pack('=Q', 17) + bytes(48), 88)",
+    "a fork bomb": "import os\n    while True: os.fork()",
+    "posix_spawn": "import os; os.posix_spawn('/bin/sh', ['sh', '-c', 'touch @OUTSIDE@/spawned'], {})",
+    "subprocess": "import subprocess; subprocess.run(['touch', '@OUTSIDE@/run'])",
+    "system": "import os; os.system('touch @OUTSIDE@/system')",
+    "exec": "import os; os.execv('/bin/sh', ['sh', '-c', 'touch @OUTSIDE@/exec'])",
+    "exec by ctypes": "import ctypes; ctypes.CDLL(None).execl(b'/bin/touch', b'touch', b'@OUTSIDE@/execl', None)",
+    "multiprocessing": "import multiprocessing; p = multiprocessing.Process(target=print); p.start(); p.join()",
+    "a pseudo-terminal": "import pty; pty.fork()",
+    "kill the parent": "import os; os.kill(os.getppid(), 9)",
+    "kill the judge": "import os; os.kill(@PARENT@, 9)",
+    "kill another process": "import os; os.kill(@CANARY@, 9)",
+    "stop another process": "import os; os.kill(@CANARY@, 19)",
+    "kill everybody": "import os; os.kill(-1, 9)",
+    "kill a group": "import os; os.killpg(os.getpgid(@CANARY@), 9)",
+    "kill by tgkill": "call(234, 131, @CANARY@, @CANARY@, 9)",
+    "kill by tkill": "call(200, 130, @CANARY@, 9)",
+    "kill by a queued signal": "call(129, 138, @CANARY@, 9, bytes(128))",
+    "kill by pidfd": "fd = call(434, 434, @CANARY@, 0); call(424, 424, fd, 9, 0, 0)",
+    "have the kernel kill": "import fcntl, os, signal\n    r, w = os.pipe()\n    fcntl.fcntl(r, fcntl.F_SETOWN, @CANARY@); fcntl.fcntl(r, 10, 9)\n    fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK); os.write(w, b'x')",
+    "have an ioctl kill": "import fcntl, os, socket, struct\n    a, b = socket.socketpair()\n    fcntl.ioctl(a, 0x8901, struct.pack('i', @CANARY@)); fcntl.fcntl(a, 10, 9)\n    fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC); b.send(b'x')",
+    "limits of another process": "import resource; resource.prlimit(@CANARY@, resource.RLIMIT_CPU, (0, 0))",
+    "nice another process": "import os; os.setpriority(os.PRIO_PROCESS, @CANARY@, 19)",
+    "pin another process": "import os; os.sched_setaffinity(@CANARY@, {0})",
+    "leave the process group": "import os; os.setpgid(0, 0); os.setsid()",
+    "outlive the parent": "import ctypes, time; ctypes.CDLL(None).prctl(1, 0, 0, 0, 0); time.sleep(99)",
+    "trace another process": "call(101, 117, 16, @CANARY@, 0, 0)",
+    "write into another process": "b = ctypes.create_string_buffer(8); v = struct.pack('=QQ', ctypes.addressof(b), 8); call(311, 271, @CANARY@, v, 1, v, 1, 0)",
+    "write the memory of another process": "open('/proc/@CANARY@/mem', 'r+b', 0).write(b'x')",
+    "connect": "import socket; socket.create_connection(('127.0.0.1', @PORT@), 1).send(b'x')",
+    "a datagram": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', @PORT@))",
+    "a request": "import urllib.request; urllib.request.urlopen('http://127.0.0.1:@PORT@/', timeout=1)",
+    "a connection of asyncio": "import asyncio\n    async def go(): await asyncio.open_connection('127.0.0.1', @PORT@)\n    asyncio.run(go())",
+    "connect by ctypes": "s = call(41, 198, 2, 1, 0); call(42, 203, s, struct.pack('=HHI8x', 2, (@PORT@ >> 8) | (@PORT@ & 255) << 8, 0x0100007F), 16)",
+    "a server": "import socket; socket.create_server(('127.0.0.1', 0)); open('@OUTSIDE@/served', 'w')",
+    "a named socket": "import socket; s = socket.socket(socket.AF_UNIX); s.bind('@OUTSIDE@/socket')",
+    "a pair that sends elsewhere": "import socket\n    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); a.sendto(b'x', '@OUTSIDE@/datagrams')",
+    "io_uring": "call(425, 425, 8, bytes(120))",
+    "shared memory": "from multiprocessing import shared_memory; shared_memory.SharedMemory('left_by_a_program', True, 10)",
+    "System V memory": "call(29, 194, 4321, 4096, 0o1666)",
+    "a message queue": "call(240, 180, b'left_by_a_program', 0o102, 0o666, 0)",
+    "a mount": "call(165, 40, b'tmpfs', b'/', b'tmpfs', 0, 0)",
+    "remount for writing": "call(165, 40, 0, b'/usr/lib', 0, 4128, 0)",
+    "unmount": "call(166, 39, b'/tmp', 2)",
+    "new namespaces": "call(272, 97, 0x10000000 | 0x20000)",
+    "the judge's namespaces": "import os; call(308, 268, os.open('/proc/@PARENT@/ns/mnt', os.O_RDONLY), 0)",
+    "chroot": "import os; os.chroot('.')",
+    "capabilities back": "call(126, 91, struct.pack('=Ii', 0x20080522, 0), b'\\xff' * 24); open('@OUTSIDE@/capable', 'w')",
+    "another user": "import os; os.setresuid(12345, 12345, 12345)",
+    "the clock": "import time; time.clock_settime(time.CLOCK_REALTIME, 0)",
+    "the host's name": "import socket; socket.sethostname('hacked')",
+    "reboot": "call(169, 142, 0xfee1dead, 672274793, 0x1234567, 0)",
+    "keys": "call(250, 219, 0, -3, 1)",
+    "performance counters": "call(298, 241, bytes(120), 0, -1, -1, 0)",
+    "bpf": "call(321, 280, 0, bytes(120), 120)",
+    "a filter of its own": "call(317, 277, 1, 0, struct.pack('@HP', 0, 0))",
+    "the terminal's input": "import fcntl, termios\n    for fd in range(3): fcntl.ioctl(fd, termios.TIOCSTI, b'x')",
+    "higher limits": "import resource\n    for limit in (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE): resource.setrlimit(limit, (-1, -1))",
+    "the x32 entry": "call(0x40000000 + 57, 220)",
+}
+
+# How a program might read the file with the answers; `text` is what it then looks them up in.
+_READS = {
+    "open": "open('@SECRET@').read()",
+    "io.open_code": "__import__('io').open_code('@SECRET@').read().decode()",
+    "pathlib": "__import__('pathlib').Path('@SECRET@').read_text()",
+    "os.open": "__import__('os').read(__import__('os').open('@SECRET@', 0), 99999).decode()",
+    "linecache": "''.join(__import__('linecache').getlines('@SECRET@'))",
+    "fileinput": "''.join(__import__('fileinput').input('@SECRET@'))",
+    "mmap": "(lambda m, o: m.mmap(o.open('@SECRET@', 0), 0, prot=1)[:].decode())(__import__('mmap'), __import__('os'))",
+    "ctypes": "(lambda c: (lambda b: (c.CDLL(None).read(c.CDLL(None).open(b'@SECRET@', 0), b, 9999), b.value.decode())[1])(c.create_string_buffer(10000)))(__import__('ctypes'))",
+    "the judge's root": "open('/proc/@PARENT@/root@SECRET@').read()",
+    "the parent's working folder": "open('/proc/1/root@SECRET@').read()",
+    "a link": "(__import__('os').symlink('@SECRET@', 'answers'), open('answers').read())[1]",
+    "import": "(__import__('sys').path.append('@OUTSIDE@'), __import__('answers_module').TEXT)[1]",
+    "urllib": "__import__('urllib.request').request.urlopen('file://@SECRET@').read().decode()",
+    "zipimport": "__import__('pkgutil').get_data('answers_module', 'secret.json').decode()",
+    "the judge's memory": "str(open('/proc/@PARENT@/mem', 'rb').read(10))",
+    "the judge's environment": "open('/proc/@PARENT@/environ').read()",
+}
+
+ESCAPES = {
+    **{
+        f"act: {name}": f"{_CALL}def f(n):\n  try:\n    {text}\n  except Exception:\n    pass\n  return 0\n"
+        for name, text in _ACTS.items()
+    },
+    **{
+        f"read: {name}": f"import json\ndef f(n):\n    return json.loads({text})[str(n)]\n"
+        for name, text in _READS.items()
+    },
+}

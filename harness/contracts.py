@@ -178,7 +178,13 @@ class Domain(Protocol):
 
     `verify` is pure and picklable; the pool bounds its time. A completion whose verdict has `format_ok` gets the same
     verdict when judged leniently. Optional methods: `open()` and `close()`, called once in each pool worker,
-    `time_limit(problem) -> seconds`, and a static `isolation() -> str` where completions are executed.
+    `time_limit(problem) -> seconds`, a static `isolation() -> str` where completions are executed, and
+
+    `read(row: Mapping[str, Any]) -> Problem`: one row in the data set's own field names (docs/design.md section 6)
+    becomes one problem with meta["answer_format"] = "lenient". Its id is the row's `task_id`, `unique_id` or `id`, else
+    the start of the content hash; all that `verify` needs lies in `answer` and `meta`, as JSON. Raises
+    harness.errors.BadRow ("field answer: ...") that names the field, what was found and what is understood.
+    `harness verify` and `--data` need it. `rows() -> Iterable[Mapping[str, Any]]` gives one example of each kind of row.
     """
 
     name: str

@@ -20,6 +20,7 @@ BROAD = {
     ("harness/plugins.py", "load"): "plugin load, of a registered target",
     ("harness/plugins.py", "observe"): "observer call",
     ("harness/judging.py", "serve"): "verifier pool",
+    ("harness/testing/rules.py", "_judge"): "conformance kit: what a plugin raises is a finding",
     ("harness/judging.py", "_judge"): "verifier pool",
     ("plugins/harness_engines/workers.py", "_serve"): "engine worker process",
     ("plugins/harness_code/runner.py", "*"): "verifier: the process that runs model-written programs",
@@ -135,6 +136,8 @@ def test_calls_take_at_most_few_positional_parameters(path: Path) -> None:
 def test_importing_the_core_imports_no_torch() -> None:
     """At module level; inside functions and under TYPE_CHECKING it is fine."""
     for path in sorted((REPOSITORY / "harness").rglob("*.py")):
+        if "templates" in path.parts:  # an engine of one's own may
+            continue
         for node in tree_of(path).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

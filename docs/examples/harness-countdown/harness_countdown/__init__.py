@@ -1,0 +1,1 @@
+"""Reach a target from given numbers. Importing this package imports nothing else."""

@@ -1,0 +1,1 @@
+"""The KIND "placeholder" of oneshot-harness. Importing this package imports nothing else."""

@@ -1,0 +1,26 @@
+"""The method "placeholder": one step along the policy gradient, with advantages of your choice.
+
+Does: spend the whole training budget on one batch of the base, weigh it, search the step.
+Doesn't: touch files, use chance of its own, or keep anything between runs: stages do all three for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.stages import Stages
+from harness.types import Contender
+
+
+class Placeholder:
+    """`--set method.placeholder.scheme=...`: grpo, centered, rloo or positives_only (harness/advantages.py)."""
+
+    name, version = "placeholder", 1
+    options: Mapping[str, Any] = {"scheme": "rloo", "direction": "per_tensor"}
+
+    def run(self, stages: Stages) -> Contender:
+        weighed = stages.weigh(stages.base_batch(), scheme=str(stages.options["scheme"]))
+        raw = stages.direct(weighed, stages.base)
+        search = stages.search(stages.transform(raw, str(stages.options["direction"])))
+        return Contender(policies=(search.winner.policy,))

@@ -1,0 +1,152 @@
+"""Watch what a method does, from outside: every engine call, and every file opened for writing.
+
+Does: stand in for an engine and pass everything on; count rollouts by problem; stop a method at a chosen call, as a
+kill would; hear of file writes from the interpreter itself.
+Doesn't: trust what the run says of itself: that is what is being checked.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contracts import Engine, Method, Trainer
+from harness.plugins import Registration
+from harness.types import Contender, Policy, Rollout, Shard
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn(Registration):
+    """A registration whose target is at hand."""
+
+    made: Any
+
+    def load(self) -> Any:
+        return self.made
+
+
+class Watch:
+    """What happened while the method ran: `calls` of the engine, `rollouts` by problem, `written` paths.
+
+    `stop_at` N raises KeyboardInterrupt at the method's N-th call, once.
+    """
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.inside = False
+        self.calls = 0
+        self.rollouts: Counter[str] = Counter()
+        self.written: list[str] = []
+        self.stop_at = stop_at
+
+    def called(self) -> None:
+        if not self.inside:
+            return
+        self.calls += 1
+        if self.calls == self.stop_at:
+            self.stop_at = None
+            raise KeyboardInterrupt
+
+    def drawn(self, shard: Shard) -> None:
+        if self.inside:
+            for request in shard:
+                self.rollouts[request.problem_id] += len(request.sample_idxs)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.inside = True
+        try:
+            with _listening(self.written):
+                yield
+        finally:
+            self.inside = False
+
+
+class WatchedEngine:
+    """An engine that tells a watch of its calls. All that is not here is the engine's own."""
+
+    def __init__(self, inner: Engine, watch: Watch) -> None:
+        self._inner, self._watch = inner, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
+        for shard, rollouts in zip(shards, self._inner.sample(shards, policy), strict=True):
+            self._watch.called()
+            self._watch.drawn(shard)
+            yield rollouts
+
+    def score(self, *arguments: Any, **options: Any) -> Any:
+        self._watch.called()
+        return self._inner.score(*arguments, **options)
+
+    def gradient(self, *arguments: Any, **options: Any) -> Any:
+        self._watch.called()
+        return self._inner.gradient(*arguments, **options)
+
+    def trainer(self, *arguments: Any, **options: Any) -> WatchedTrainer:
+        return WatchedTrainer(self._inner.trainer(*arguments, **options), self._watch)
+
+
+class WatchedTrainer:
+    """A trainer that tells a watch of its steps."""
+
+    def __init__(self, inner: Trainer, watch: Watch) -> None:
+        self._inner, self._watch = inner, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def step(self, *arguments: Any, **options: Any) -> Mapping[str, float]:
+        self._watch.called()
+        return self._inner.step(*arguments, **options)
+
+
+class WatchedMethod:
+    """A method whose run a watch knows to be one."""
+
+    def __init__(self, inner: Method, watch: Watch) -> None:
+        self._inner, self._watch = inner, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def run(self, stages: Any) -> Contender:
+        with self._watch.running():
+            return self._inner.run(stages)
+
+
+@functools.cache
+def _listeners() -> list[list[str]]:
+    """Lists that hear of every write. The hook that tells them cannot be taken away, so there is one for all."""
+    listeners: list[list[str]] = []
+
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        if not listeners or (event != "open" and event not in _CHANGES):
+            return
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & _WRITING):
+            return
+        if isinstance(arguments[0], str | bytes | os.PathLike):
+            for listener in listeners:
+                listener.append(os.path.realpath(os.fsdecode(arguments[0])))
+
+    sys.addaudithook(hear)
+    return listeners
+
+
+@contextmanager
+def _listening(written: list[str]) -> Iterator[None]:
+    _listeners().append(written)
+    try:
+        yield
+    finally:
+        _listeners().remove(written)

@@ -7,6 +7,7 @@ Doesn't: import torch or any plugin before a command needs it, so that `--help` 
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -66,7 +67,14 @@ main.add_command(new)
 @main.command(context_settings={"show_default": True})
 @click.option("--domain", help="problem domain: math, code, arc, or a plugin's")
 @click.option("--model", help="tiny (embedded), a folder, or a hub id  [default: tiny]")
-@click.option("--benchmark", help="benchmark of the domain  [default: ladder]")
+@click.option("--benchmark", help="benchmark of the domain, for training, selection and test  [default: ladder]")
+@click.option("--train", multiple=True, metavar="NAME", help="benchmark to train on, repeatable")
+@click.option("--test", multiple=True, metavar="NAME", help="benchmark to test on, repeatable: a row each")
+@click.option(
+    "--data",
+    metavar="FILE.jsonl",
+    help="your own rows instead of a benchmark, in a data set's field names; --train and --test take files as well",
+)
 @click.option("--method", "methods", multiple=True, help="method to run, repeatable; base always runs  [default: base, "
               "base_tempered, one_shot and its controls]")  # fmt: skip
 @click.option("--budget", type=int, help="training rollouts of every method  [default: 4096]")
@@ -221,9 +229,22 @@ def _spec(flags: dict[str, Any]) -> RunSpec:
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
     """What the flags say of the spec: `changes` and `sets` of config.load."""
+    if flags["data"]:
+        if flags["benchmark"]:
+            raise UsageError("--data and --benchmark exclude each other: both name the problems of every split")
+        flags = {**flags, "benchmark": _rows_file(flags["data"])}
     names = ("model", "benchmark", "methods", "budget", "selection_budget", "seeds", "workers")
     sets = ([f"engine.name={flags['engine']}"] if flags["engine"] else []) + list(flags["sets"])
+    sets = [f"data.{split}={json.dumps(list(flags[split]))}" for split in ("train", "test") if flags[split]] + sets
     return {"changes": {name: flags[name] for name in names}, "sets": sets}
+
+
+def _rows_file(name: str) -> str:
+    from harness import config
+
+    if not config.is_file(name):
+        raise UsageError(f"--data {name}: rows come as JSON Lines, in a file whose name ends in .jsonl")
+    return name
 
 
 def _command() -> str:
@@ -268,10 +289,10 @@ def _execute_suite(suite: Suite, root: Path, found: Any, *, command: str, quiet:
 
 def _check_names(spec: RunSpec, found: Any) -> None:
     """Before a run folder exists, so that a typing mistake leaves nothing behind."""
-    from harness import pipeline
+    from harness import pipeline, selecting
 
     domain = found.lookup("domain", spec.domain).load()()
-    pipeline.find_benchmark(domain, spec.benchmark)
+    selecting.names(domain, spec)
     found.lookup("engine", spec.engine.name)
     methods = {name: found.lookup("method", name).load()() for name in pipeline.ordered(spec.methods)}
     pipeline.check_options(spec, methods)

@@ -40,6 +40,18 @@ class SamplingSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataSpec:
+    """Where problems of each split come from: benchmarks of the domain or .jsonl files of rows, one or several.
+
+    Empty: `benchmark`, or what the other splits name (harness/selecting.py).
+    """
+
+    train: tuple[str, ...] = ()
+    selection: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec:
     """The line search: steps are solved for these KL(base || candidate) targets, in nats per token."""
 
@@ -88,17 +100,19 @@ class EngineSpec:
 class RunSpec:
     """Everything that decides a run's results, plus `workers`, which does not and is left out of the hash.
 
-    `budget` is the number of training rollouts of every method, `selection_budget` (0: the same number) what each
+    `benchmark` (a name or a .jsonl file of rows; "" is "ladder" unless `data` names some) serves every split that
+    `data` does not. `budget` is the number of training rollouts of every method, `selection_budget` (0: the same number) what each
     may spend on choosing steps, checkpoints or temperatures. `seeds` counts run seeds 0, 1, ...
     """
 
     domain: str
-    benchmark: str = "ladder"
+    benchmark: str = ""
     model: str = "tiny"
     methods: tuple[str, ...] = DEFAULT_METHODS
     seeds: int = 1
     budget: int = 4096
     selection_budget: int = 0
+    data: DataSpec = field(default_factory=DataSpec)
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
     search: SearchSpec = field(default_factory=SearchSpec)
     evaluation: EvaluationSpec = field(default_factory=EvaluationSpec)
@@ -173,7 +187,18 @@ def load(domain: str | None, *, file: Path | None, changes: Mapping[str, Any], s
     if "domain" not in values:
         raise UsageError("no domain given: use --domain NAME, or a --spec file with a `domain` key")
     spec: RunSpec = _build(RunSpec, values, "")
-    return spec
+    data = {split: tuple(map(_anchored, names)) for split, names in dataclasses.asdict(spec.data).items()}
+    return dataclasses.replace(spec, benchmark=_anchored(spec.benchmark), data=DataSpec(**data))
+
+
+def is_file(name: str) -> bool:
+    """Whether a source of problems is a file of rows; other names are benchmarks."""
+    return name.endswith(".jsonl")
+
+
+def _anchored(name: str) -> str:
+    """A file by its absolute path, so that a run can be resumed from any folder."""
+    return str(Path(name).expanduser().absolute()) if is_file(name) else name
 
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:

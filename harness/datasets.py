@@ -110,26 +110,36 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [{"task_id": file.stem, **row} for file in files for row in read_rows(file)]
     if path.suffix == ".parquet":
         return _read_parquet(path)
+    if path.suffix != ".json":
+        return [row for _, row in numbered_rows(path)]
+    return [_row(row, f"{path}, row {number}") for number, row in enumerate(_one_list(path), start=1)]
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) of a file of JSON Lines. Raises UsageError that names the file and the line."""
+    # Not splitlines(): it would also cut at separators that may stand inside a JSON string.
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            place = f"{path}, line {number}"
+            yield number, _row(_decode(line, place), place)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    rows = _one_list(text, path) if path.suffix == ".json" else _one_a_line(text, path)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise UsageError(f"{path}, row {number}: a row is a JSON object, found {type(row).__name__}")
-    return rows
 
 
-def _one_list(text: str, path: Path) -> list[Any]:
-    rows = _decode(text, str(path))
+def _row(row: Any, place: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise UsageError(f"{place}: a row is a JSON object, found {type(row).__name__}")
+    return row
+
+
+def _one_list(path: Path) -> list[Any]:
+    rows = _decode(_text(path), str(path))
     return rows if isinstance(rows, list) else [rows]
-
-
-def _one_a_line(text: str, path: Path) -> list[Any]:
-    # Not splitlines(): it would also cut at separators that may stand inside a JSON string.
-    lines = enumerate(text.split("\n"), start=1)
-    return [_decode(line, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
 def _decode(text: str, place: str) -> Any:

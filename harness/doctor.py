@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness import provenance, verify_file
+from harness import isolation, provenance
 from harness.errors import HarnessError
 from harness.plugins import KINDS, Plugins, Registration
 
-EXTRAS = ("evalplus", "lm_eval", "ray", "vllm")
+EXTRAS = ("evalplus", "lm_eval", "ray", "trl", "vllm")
 
 
 def print_plugins(plugins: Plugins, *, as_json: bool) -> None:
@@ -64,12 +64,12 @@ def print_doctor(plugins: Plugins) -> None:
 def _isolation(name: str, domain: Any) -> list[str]:
     """The level at which a domain's verifier executes completions, found by trying, and what there is to say of it."""
     try:
-        level = provenance.isolation(domain)
+        level = isolation.level(domain)
     except HarnessError as error:
         return [f"FAILED verifier isolation of {name}: {error}"]
     lines = [f"verifier isolation of {name}: {level}"]
-    if not verify_file.confined(level):
-        lines.append("  WEAK: a hostile completion can read what this user can read; see docs/sandbox.md")
+    if weak := isolation.warning(level):
+        lines.append(f"  {weak}")
     return lines + [f"  {note}" for note in getattr(domain, "isolation_notes", list)()]
 
 

@@ -21,7 +21,7 @@ from harness.types import Contender, Outcome, Problem, Score
 @store.record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A contender on test: `sampled` at its temperature, `greedy`, and `wide` (many draws on some problems)."""
+    """A contender on one test set: `sampled` at its temperature, `greedy`, and `wide` (many draws on some problems)."""
 
     sampled: Score
     greedy: Score
@@ -84,16 +84,18 @@ def _majority(group: Sequence[Judged]) -> Judged | None:
     return next(judged for judged in group if judged.verdict.extracted == answer)
 
 
-def evaluate(run: Run, contender: Contender, *, seed: int, method: str) -> tuple[Evaluation, Cost]:
-    """Test scores of a contender; every method meets the same problems with the same seeds."""
+def evaluate(
+    run: Run, contender: Contender, problems: Sequence[Problem], *, seed: int, method: str
+) -> tuple[Evaluation, Cost]:
+    """Scores of a contender on one test set; every method meets the same problems with the same seeds."""
     spec = run.spec.evaluation
     temperature = run.spec.sampling.temperature if contender.temperature is None else contender.temperature
     samples = contender.n or spec.samples
-    sampled, cost = _test(run, contender, run.test, seed=seed, method=method, temperature=temperature, samples=samples)
-    greedy, spent = _test(run, contender, run.test, seed=seed, method=method, temperature=0.0, samples=1)
+    sampled, cost = _test(run, contender, problems, seed=seed, method=method, temperature=temperature, samples=samples)
+    greedy, spent = _test(run, contender, problems, seed=seed, method=method, temperature=0.0, samples=1)
     cost, wide = cost.plus(spent), None
     if method in spec.wide_methods and contender.combine == "single" and spec.wide_samples > samples:
-        few = run.test[: spec.wide_problems]
+        few = problems[: spec.wide_problems]
         extra, spent = _test(
             run,
             contender,

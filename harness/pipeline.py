@@ -16,34 +16,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import config, evaluating, leaderboard, provenance, store
+from harness import config, evaluating, leaderboard, provenance, selecting, store
 from harness.budget import Cost
 from harness.config import RunSpec
-from harness.contracts import Benchmark, Domain, Engine, Method
-from harness.errors import HarnessError, NoSignal, UnknownName, UsageError
+from harness.contracts import Domain, Engine, Method
+from harness.errors import NoSignal, UnknownName, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.plugins import Plugins
 from harness.run import Progress, Run
 from harness.stages import Stages
-from harness.types import Contender, Direction, Problem, Search
+from harness.types import Contender, Direction, Search
 from harness.verifying import VerifierPool
 
-SPLITS = ("train", "selection", "test")
+
+@store.record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """Scores on one test set, with what drawing them cost."""
+
+    evaluation: Evaluation
+    cost: Mapping[str, float]
 
 
 @store.record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A method's result in one seed, as kept in scores.json."""
+    """A method's result in one seed, as kept in scores.json. `cost` is without that of the tests."""
 
     status: str
     contender: Contender
-    evaluation: Evaluation
+    tests: Mapping[str, Tested]
     search: Search | None
     direction: Direction | None
     cost: Mapping[str, float]
-    eval_cost: Mapping[str, float]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Scores on the first test set."""
+        return next(iter(self.tests.values())).evaluation
 
 
 def create(spec: RunSpec, *, out: Path, command: str) -> Path:
@@ -103,8 +114,7 @@ def opened(root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress) -
     """Problems selected, engine and verifier pool started; both are closed at the end."""
     registration = plugins.lookup("domain", spec.domain)
     domain: Domain = registration.load()()
-    benchmark = find_benchmark(domain, spec.benchmark)
-    train, selection, test = _select(domain, spec)
+    problems = selecting.select(domain, spec)
     engine = open_engine(root, spec, plugins)
     pool = VerifierPool(registration.target, workers=spec.num_workers)
     try:
@@ -113,10 +123,7 @@ def opened(root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress) -
             spec=spec,
             engine=engine,
             pool=pool,
-            benchmark=benchmark,
-            train=train,
-            selection=selection,
-            test=test,
+            problems=problems,
             progress=progress,
             notify=lambda stage, summary: _stage_finished(plugins, root, stage, summary),
         )
@@ -131,36 +138,6 @@ def open_engine(root: Path, spec: RunSpec, plugins: Plugins) -> Engine:
     return engine
 
 
-def find_benchmark(domain: Domain, name: str) -> Benchmark:
-    benchmarks = {benchmark.name: benchmark for benchmark in domain.benchmarks()}
-    if name not in benchmarks:
-        raise UnknownName(f"benchmark of {domain.name}", name, benchmarks)
-    return benchmarks[name]
-
-
-def _select(
-    domain: Domain, spec: RunSpec
-) -> tuple[dict[int, tuple[Problem, ...]], tuple[Problem, ...], tuple[Problem, ...]]:
-    """Training problems by seed; selection and test are the same for all seeds. Overlap by content is an error."""
-
-    def draw(split: str, seed: int, limit: int) -> tuple[Problem, ...]:
-        return tuple(domain.problems(spec.benchmark, split, seed=seed, limit=limit))
-
-    train = {seed: draw("train", seed, spec.num_train_problems) for seed in range(spec.seeds)}
-    selection, test = draw("selection", 0, spec.search.problems), draw("test", 0, spec.evaluation.problems)
-    sets = {"selection": selection, "test": test, **{f"train of seed {s}": p for s, p in train.items()}}
-    for name, problems in sets.items():
-        if not problems:
-            raise UsageError(f"benchmark {spec.benchmark} of {domain.name} has no problems for {name}")
-    hashes = {name: {p.content_hash for p in problems} for name, problems in sets.items()}
-    for name, own in hashes.items():
-        for other in ("selection", "test"):
-            shared = own & hashes[other] if name != other else set()
-            if shared:
-                raise HarnessError(f"{len(shared)} problems are in both {name} and {other}: results would be inflated")
-    return train, selection, test
-
-
 def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, seed: int) -> Finished:
     """Run and evaluate one method in one seed, or read its scores.json."""
     path = run.root / f"methods/{name}/{seed}/scores.json"
@@ -173,23 +150,27 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
         contender = method.run(stages)
     except NoSignal as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
         contender, status = Contender(policies=(run.base,)), f"no signal: {reason}"
-    evaluation, cost = evaluating.evaluate(run, contender, seed=seed, method=name)
+    tests = {
+        test: Tested(evaluation=scores, cost=cost._asdict())
+        for test, problems in run.problems.test.items()
+        for scores, cost in [evaluating.evaluate(run, contender, problems, seed=seed, method=name)]
+    }
     finished = Finished(
         status=status,
         contender=contender,
-        evaluation=evaluation,
+        tests=tests,
         search=stages.last_search,
         direction=stages.last_direction,
         cost=stages.budget.spent._asdict(),
-        eval_cost=cost._asdict(),
     )
     if stages.last_search is not None:
         store.write_json(path.with_name("search.json"), stages.last_search)
     if stages.last_probe is not None:
         store.write_json(path.with_name("probe.json"), stages.last_probe)
     store.write_json(path, finished)
-    headline = {"pass@1": evaluation.sampled.accuracy, "greedy": evaluation.greedy.accuracy}
-    run.notify("evaluate", {"method": name, "seed": seed, "status": status, **headline})
+    for test, tested in tests.items():
+        scores = {"pass@1": tested.evaluation.sampled.accuracy, "greedy": tested.evaluation.greedy.accuracy}
+        run.notify("evaluate", {"method": name, "seed": seed, "status": status, "test": test, **scores})
     return finished
 
 
@@ -197,28 +178,30 @@ def _rows(
     run: Run, methods: Mapping[str, Method], finished: Mapping[str, Sequence[Finished]], manifest: Mapping[str, Any]
 ) -> list[Row]:
     rows: list[Row] = []
-    bases = [done.evaluation for done in finished["base"]]
-    for name, method in methods.items():
-        shared = {**manifest["row"], "method": name, "method_version": method.version}
-        own, pairs = [], []
-        for seed, (done, base) in enumerate(zip(finished[name], bases, strict=True)):
-            own.append(leaderboard.row_of(shared, _outcome(run, done), base, seed=seed))
-            pairs.append((base.sampled, done.evaluation.sampled))
-        rows += [*own, leaderboard.aggregate(own, pairs)]
+    for test, data_hash in manifest["tests"].items():
+        on = {**manifest["row"], "test_benchmark": test, "data_hash": data_hash}
+        bases = [done.tests[test].evaluation for done in finished["base"]]
+        for name, method in methods.items():
+            shared = {**on, "method": name, "method_version": method.version}
+            own, pairs = [], []
+            for seed, (done, base) in enumerate(zip(finished[name], bases, strict=True)):
+                own.append(leaderboard.row_of(shared, _outcome(run, done, test), base, seed=seed))
+                pairs.append((base.sampled, done.tests[test].evaluation.sampled))
+            rows += [*own, leaderboard.aggregate(own, pairs)]
     return rows
 
 
-def _outcome(run: Run, done: Finished) -> Outcome:
+def _outcome(run: Run, done: Finished, test: str) -> Outcome:
     given = done.contender.temperature
     return Outcome(
         status=done.status,
-        evaluation=done.evaluation,
+        evaluation=done.tests[test].evaluation,
         search=done.search,
         direction=done.direction,
         displacement=run.engine.displacement(done.contender.policies[0]),
         temperature=run.spec.sampling.temperature if given is None else given,
         samples=done.contender.n or run.spec.evaluation.samples,
-        cost=Cost(**done.cost).plus(Cost(**done.eval_cost)),  # type: ignore[arg-type]
+        cost=Cost(**done.cost).plus(Cost(**done.tests[test].cost)),  # type: ignore[arg-type]
     )
 
 

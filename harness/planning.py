@@ -53,7 +53,7 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
             rate, limits = _probe(run), run.engine.limits()
             plan = [_stage(run, name) for name in methods]
     table = Table(
-        title=f"{spec.domain} / {spec.benchmark}, model {spec.model}, {spec.seeds} seed(s)", title_justify="left"
+        title=f"{spec.domain} / {run.problems.names}, model {spec.model}, {spec.seeds} seed(s)", title_justify="left"
     )
     for name in ("method", "train", "selection", "evaluation", "tokens", "minutes"):
         table.add_column(name, justify="left" if name == "method" else "right")
@@ -79,7 +79,7 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
 
 
 def _probe(run: Run) -> Rate:
-    problems = run.train[0][:PROBE_PROBLEMS]
+    problems = run.problems.train[0][:PROBE_PROBLEMS]
     draw = Draw(
         purpose="probe",
         policy=run.base,
@@ -99,11 +99,15 @@ def _probe(run: Run) -> Rate:
 
 
 def _stage(run: Run, name: str) -> Stage:
-    spec = run.spec
+    spec, tests = run.spec, run.problems.test.values()
     trains = name not in ("base", "base_tempered")
-    rollouts = len(run.train[0]) * spec.sampling.group if trains else 0
+    problems = len(run.problems.train[0])
+    rollouts = problems * (spec.budget // problems) if trains else 0
     more = max(0, spec.evaluation.wide_samples - spec.evaluation.samples)
-    wide = more * min(spec.evaluation.wide_problems, len(run.test))
-    evaluation = len(run.test) * (spec.evaluation.samples + 1) + (wide if name in spec.evaluation.wide_methods else 0)
+    wide = more if name in spec.evaluation.wide_methods else 0
+    evaluation = sum(
+        len(test) * (spec.evaluation.samples + 1) + wide * min(spec.evaluation.wide_problems, len(test))
+        for test in tests
+    )
     selection = 0 if name == "base" else spec.selection_total
     return Stage(name, rollouts, selection, evaluation, rollouts)

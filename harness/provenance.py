@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
-from harness import config, store
+from harness import config, isolation, selecting, store
 from harness.contracts import Method
 from harness.errors import HarnessError
 from harness.plugins import Plugins
 from harness.run import Run
+from harness.types import Problem
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "math-verify", "pluggy", "click", "rich")
 
@@ -36,9 +37,9 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     if path.exists():
         known: dict[str, Any] = store.read_json(path)
         _require_same(known["row"]["model_revision"], run.engine.identity()["revision"], "model")
-        _require_same(known["row"]["data_hash"], data_hash(run), "test data")
+        _require_same(known["tests"], tests(run), "test data")
+        _require_same(known["data_hashes"], data_hashes(run), "data")
         return known
-    splits = {"selection": run.selection, "test": run.test, **{f"train/{s}": p for s, p in run.train.items()}}
     started: dict[str, str] = store.read_json(run.root / "command.json")
     engine, spec, code = dict(run.engine.identity()), run.spec, commit()
     domain = plugins.lookup("domain", spec.domain)
@@ -46,9 +47,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
         "run_id": run.root.name,
         "date": started["date"],
         "domain": spec.domain,
-        "train_benchmark": spec.benchmark,
-        "test_benchmark": spec.benchmark,
-        "data_hash": data_hash(run),
+        "train_benchmark": "+".join(selecting.label(name) for name in run.problems.names.train),
         "model": spec.model,
         "model_revision": engine["revision"],
         "engine": spec.engine.name,
@@ -62,35 +61,46 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
         "spec_hash": spec.hash,
         "spec": config.to_dict(spec),
         "row": row,
+        "tests": tests(run),
         "engine": engine,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions(),
         "domain": {"name": domain.name, "plugin": domain.distribution, "version": domain.version},
         "methods": {name: method.version for name, method in methods.items()},
-        "isolation": isolation(domain.load()),
-        "splits": {name: len(problems) for name, problems in splits.items()},
-        "data_hashes": {n: store.fingerprint([p.content_hash for p in problems]) for n, problems in splits.items()},
+        "isolation": isolation.level(domain.load()),
+        "sources": run.problems.names._asdict(),
+        "splits": {name: len(problems) for name, problems in splits(run).items()},
+        "data_hashes": data_hashes(run),
     }
-    lines = [{"split": name, "problem": problem} for name, problems in splits.items() for problem in problems]
+    lines = [{"split": name, "problem": problem} for name, problems in splits(run).items() for problem in problems]
     store.write_lines(run.root / "problems.jsonl", lines)
     store.write_json(path, manifest)
     return manifest
 
 
-def data_hash(run: Run) -> str:
-    return store.fingerprint([[p.content_hash, p.answer] for p in run.test])[:12]
+def splits(run: Run) -> dict[str, tuple[Problem, ...]]:
+    """All problems of the run: "selection", "test/<test set>" and "train/<seed>"."""
+    found = run.problems
+    tests = {f"test/{name}": problems for name, problems in found.test.items()}
+    return {"selection": found.selection, **tests, **{f"train/{s}": p for s, p in found.train.items()}}
 
 
-def _require_same(before: str, now: str, what: str) -> None:
+def tests(run: Run) -> dict[str, str]:
+    """The `data_hash` of every test set: 12 hex digits over prompts and answers."""
+    return {
+        name: store.fingerprint([[p.content_hash, p.answer] for p in problems])[:12]
+        for name, problems in run.problems.test.items()
+    }
+
+
+def data_hashes(run: Run) -> dict[str, str]:
+    return {name: store.fingerprint([p.content_hash for p in problems]) for name, problems in splits(run).items()}
+
+
+def _require_same(before: object, now: object, what: str) -> None:
     if before != now:
         raise HarnessError(f"the {what} changed since this run began ({before}, now {now}): start a new run")
-
-
-def isolation(domain: Any) -> str:
-    """What the domain's verifier says of how it confines completions; "none needed" when it runs nothing."""
-    describe = getattr(domain, "isolation", None)
-    return str(describe()) if describe is not None else "none needed"
 
 
 def versions() -> dict[str, str]:

@@ -14,9 +14,10 @@ from typing import Any
 from harness import sampling, verifying
 from harness.budget import Cost
 from harness.config import RunSpec
-from harness.contracts import Benchmark, Engine
+from harness.contracts import Engine
 from harness.errors import VerifierFailure
 from harness.sampling import Draw, RolloutBatch
+from harness.selecting import Selected
 from harness.types import Policy, Problem
 from harness.verifying import VerifierPool
 
@@ -26,22 +27,19 @@ Notify = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What all methods and seeds of one run share. `train` holds the training problems of each seed."""
+    """What all methods and seeds of one run share."""
 
     root: Path
     spec: RunSpec
     engine: Engine
     pool: VerifierPool
-    benchmark: Benchmark
-    train: Mapping[int, tuple[Problem, ...]]
-    selection: tuple[Problem, ...]
-    test: tuple[Problem, ...]
+    problems: Selected
     progress: Progress
     notify: Notify
 
     @property
     def max_tokens(self) -> int:
-        return self.spec.sampling.max_tokens or self.benchmark.max_tokens
+        return self.problems.max_tokens
 
     @property
     def base(self) -> Policy:

@@ -82,9 +82,10 @@ class RolloutBatch:
             _verdict_path(Path(self.root), self.folder, index).unlink()
 
     def group(self, problem_id: str) -> tuple[Rollout, ...]:
-        """One problem's rollouts, read from its shard without loading the rest."""
-        index = next(i for i, ids in enumerate(self.shards) if problem_id in ids)
-        return read_group(_shard_path(Path(self.root), self.folder, index), problem_id)
+        """One problem's rollouts, read from its shards without loading the rest."""
+        own = [i for i, ids in enumerate(self.shards) if problem_id in ids]
+        parts = [read_group(_shard_path(Path(self.root), self.folder, i), problem_id) for i in own]
+        return tuple(rollout for part in parts for rollout in part)
 
 
 def collect(
@@ -135,15 +136,16 @@ def _cost(batch: RolloutBatch) -> Cost:
 
 
 def plan_shards(draw: Draw, problems: Sequence[Problem], *, run_seed: int, rollouts: int) -> list[Shard]:
-    """Groups ordered by prompt length, cut into shards of about `rollouts` completions; at least one group each."""
+    """Groups ordered by prompt length, cut into shards of about `rollouts` completions; a larger group takes several."""
     per_shard = max(1, rollouts // draw.samples)
     ordered = sorted(problems, key=lambda p: (len(p.prompt), p.id))
-    requests = [_request(draw, problem, run_seed) for problem in ordered]
+    all_idxs = range(draw.first, draw.first + draw.samples)
+    pieces = [tuple(all_idxs[start : start + rollouts]) for start in range(0, draw.samples, rollouts)]
+    requests = [_request(draw, problem, run_seed, idxs) for problem in ordered for idxs in pieces]
     return [tuple(requests[start : start + per_shard]) for start in range(0, len(requests), per_shard)]
 
 
-def _request(draw: Draw, problem: Problem, run_seed: int) -> SampleRequest:
-    idxs = tuple(range(draw.first, draw.first + draw.samples))
+def _request(draw: Draw, problem: Problem, run_seed: int, idxs: tuple[int, ...]) -> SampleRequest:
     return SampleRequest(
         problem_id=problem.id,
         prompt=draw.prefix + problem.prompt,

@@ -49,9 +49,10 @@ class Stages:
         self._run, self.method, self.seed, self.options = run, method, seed, options
         self.folder = f"methods/{method}/{seed}"
         self._journal = store.Journal(run.root / self.folder / "journal")
-        self.budget = Budget(train=run.spec.budget, selection=run.spec.selection_total)
-        self.train_problems, self.selection_problems = run.train[seed], run.selection
+        self.train_problems, self.selection_problems = run.problems.train[seed], run.problems.selection
         self.group = run.spec.sampling.group
+        self._base_group = run.spec.budget // len(self.train_problems)  # more than `group` where problems are few
+        self.budget = Budget(train=len(self.train_problems) * self._base_group, selection=run.spec.selection_total)
         self.temperature = run.spec.sampling.temperature
         self.base = run.base
         self.last_search: Search | None = None
@@ -69,7 +70,7 @@ class Stages:
 
     def base_batch(self) -> RolloutBatch:
         """The training batch of the base policy, as large as the budget: shared by methods, charged to each."""
-        return self.sample(self.train_problems, self.base, samples=self.group, iteration=0)
+        return self.sample(self.train_problems, self.base, samples=self._base_group, iteration=0)
 
     def sample(self, problems: Sequence[Problem], policy: Policy, *, samples: int, iteration: int) -> RolloutBatch:
         """Draw and judge training rollouts. `iteration` numbers the fresh draws of an iterating method from 0."""

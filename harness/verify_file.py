@@ -21,11 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import completions
+from harness import completions, isolation
 from harness.completions import Line
 from harness.config import RunSpec
 from harness.console import Reporter
-from harness.contracts import Domain
 from harness.errors import UsageError
 from harness.plugins import Registration
 from harness.types import Json, Outcome
@@ -33,9 +32,6 @@ from harness.verifying import VerifierPool
 
 WINDOW_LINES, WINDOW_BYTES = 2048, 16 << 20
 MAX_TIMEOUT = 86_400.0
-# Levels of isolation under which a completion can neither read the user's files nor reach the network.
-CONFINED = ("full", "landlock")
-NOTHING_EXECUTED = "none needed"
 
 Progress = Callable[[int, int], None]
 
@@ -67,16 +63,6 @@ def readable(registration: Registration) -> completions.ReadingDomain:
             "(see harness.contracts.Domain)"
         )
     return domain
-
-
-def isolation(domain: Domain) -> str:
-    """The level in force, or "none needed" when the domain executes nothing."""
-    describe = getattr(domain, "isolation", None)
-    return str(describe()) if describe is not None else NOTHING_EXECUTED
-
-
-def confined(level: str) -> bool:
-    return level == NOTHING_EXECUTED or level.split(maxsplit=1)[0].rstrip(":;,") in CONFINED
 
 
 def check_timeout(seconds: float | None) -> None:
@@ -208,10 +194,10 @@ def run(
     """
     check_timeout(timeout)
     domain = readable(registration)
-    level = isolation(domain)
-    if require_isolation and not confined(level):
+    level = isolation.level(domain)
+    if require_isolation and not isolation.confined(level):
         raise UsageError(f"--require-isolation: the isolation in force is {level}, which is below landlock")
-    notes = [check_output(out, source=source) if out else "", warning(level)]
+    notes = [check_output(out, source=source) if out else "", isolation.warning(level)]
     count = workers or RunSpec(domain=registration.name).num_workers
     with completions.opened(source) as input_, Reporter(quiet=False) as reporter:
         for note in filter(None, notes):
@@ -233,12 +219,3 @@ def _show(reporter: Reporter, lines: int | None, done: int, read: int) -> None:
     """Until the last line: how many there are is known for a file, blank lines included, and else guessed."""
     if done < (total := lines or read + 1):
         reporter("verify", done, total)
-
-
-def warning(level: str) -> str:
-    if confined(level):
-        return ""
-    return (
-        f"isolation: {level}, which is below landlock: a hostile completion could read files or reach the network. "
-        "--require-isolation refuses to run like this."
-    )

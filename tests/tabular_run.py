@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from click.testing import CliRunner, Result
 from harness import config, pipeline, plugins
 from harness.cli import main
 from harness.config import RunSpec
+from harness.evaluating import Evaluation
 from harness.leaderboard import Row
+from harness.pipeline import Finished
 from harness.plugins import Plugins
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -68,6 +71,12 @@ def temporary() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="harness-test-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def evaluated(done: Finished, evaluation: Evaluation) -> Finished:
+    """The same result with other scores on its only test set."""
+    ((test, tested),) = done.tests.items()
+    return replace(done, tests={test: replace(tested, evaluation=evaluation)})
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import config, pipeline
+from harness import config, selecting
 from harness.errors import BadRow, HarnessError, UsageError
 from harness.seeds import python_random
 from harness.types import Outcome, Problem, Score
@@ -290,8 +290,8 @@ class Mixed(Arc):
 def test_a_run_that_mixes_the_releases_is_refused() -> None:
     spec = config.load("arc", file=None, changes={"benchmark": "arc_agi_1", "budget": 512}, sets=())
     with pytest.raises(HarnessError, match="problems are in both"):
-        pipeline._select(Mixed(), spec)
-    pipeline._select(Arc(), spec)
+        selecting.select(Mixed(), spec)
+    selecting.select(Arc(), spec)
 
 
 def test_absent_files_and_unknown_splits_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tabular_run import finished
+from tabular_run import evaluated, finished
 
 from harness.report import contrasts, results
 from harness.report.results import Results
@@ -18,8 +18,8 @@ def run_with(correct: int, *, data: str = "same") -> Results:
     done = real.finished["one_shot", 0]
     counts: dict[str, Any] = {"n": (4,) * 120, "correct": (correct,) * 120, "correct_free": (correct,) * 120}
     score = replace(done.evaluation.sampled, problem_ids=tuple(f"p{i}" for i in range(120)), **counts)
-    own = replace(done, evaluation=replace(done.evaluation, sampled=score))
-    manifest = {**real.manifest, "row": {**real.manifest["row"], "data_hash": data}}
+    own = evaluated(done, replace(done.evaluation, sampled=score))
+    manifest = {**real.manifest, "tests": {"ladder": data}}
     return replace(real, manifest=manifest, finished={("one_shot", 0): own})
 
 

@@ -61,7 +61,7 @@ def test_a_json_list_is_read(folder: Path) -> None:
     [
         (LINES.encode() * 2, r"has 6 rows and must have 3 rows.*someone/toy at 0123"),
         (LINES.encode() + b'{"q": \n', "line 4 is not JSON"),
-        (b'{"q": 1}\n[2]\n{}\n', "row 2: a row is a JSON object, found list"),
+        (b'{"q": 1}\n[2]\n{}\n', "line 2: a row is a JSON object, found list"),
         (b"[" * 100_000, "line 1 is not JSON"),
         (b"\xff\xfe", "cannot be read"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tabular_run import finished
+from tabular_run import evaluated, finished
 
 from harness.report import formats, results
 from harness.report.results import Results
@@ -29,7 +29,7 @@ def found() -> Results:
     for (method, seed), entry in real.finished.items():
         correct, free = counts.get(method, counts["base"])
         sampled = score_of(real, correct=correct, free=free)
-        done[method, seed] = replace(entry, evaluation=replace(entry.evaluation, sampled=sampled))
+        done[method, seed] = evaluated(entry, replace(entry.evaluation, sampled=sampled))
     return replace(real, finished=done)
 
 
@@ -45,9 +45,9 @@ def test_format_alone_is_the_strict_gain_minus_the_lenient_one(found: Results) -
 
 def test_nothing_to_say_where_format_makes_no_difference(found: Results) -> None:
     strict = {
-        key: replace(
+        key: evaluated(
             entry,
-            evaluation=replace(
+            replace(
                 entry.evaluation,
                 sampled=replace(entry.evaluation.sampled, correct_free=entry.evaluation.sampled.correct),
             ),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tabular_run import SMALL, finished, invoke
+from tabular_run import SMALL, evaluated, finished, invoke
 
 from harness import stats, store
 from harness.evaluating import Evaluation
@@ -36,11 +36,11 @@ def score(correct: Sequence[int], n: Sequence[int]) -> Score:
 def made(root: Path, found: Results, seeds: Sequence[Evaluation], level_of: Mapping[str, int | None]) -> Results:
     """Results of the base alone, with these evaluations and levels."""
     problems = [Problem(id=name, prompt=name, answer=0, level=level) for name, level in level_of.items()]
-    lines = [{"split": "test", "problem": problem} for problem in problems]
+    lines = [{"split": "test/ladder", "problem": problem} for problem in problems]
     other = Problem(id="t", prompt="t", answer=0, level=3)
     store.write_lines(root / "problems.jsonl", [{"split": "train/0", "problem": other}, *lines])
     done = found.finished["base", 0]
-    by_seed = {("base", seed): replace(done, evaluation=evaluation) for seed, evaluation in enumerate(seeds)}
+    by_seed = {("base", seed): evaluated(done, evaluation) for seed, evaluation in enumerate(seeds)}
     return replace(found, root=root, finished=by_seed)
 
 

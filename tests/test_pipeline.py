@@ -78,11 +78,11 @@ def test_splits_are_disjoint_and_fixed_across_seeds() -> None:
     for line in store.read_lines(finished() / "problems.jsonl"):
         splits.setdefault(line["split"], set()).add(line["problem"].content_hash)
     assert {name: len(found) for name, found in splits.items()} == {
-        "train/0": 16, "train/1": 16, "selection": 128, "test": 40
+        "train/0": 16, "train/1": 16, "selection": 128, "test/ladder": 40
     }  # fmt: skip
     for seed in ("train/0", "train/1"):
-        assert not splits[seed] & (splits["selection"] | splits["test"])
-    assert not splits["selection"] & splits["test"]
+        assert not splits[seed] & (splits["selection"] | splits["test/ladder"])
+    assert not splits["selection"] & splits["test/ladder"]
     assert splits["train/0"] != splits["train/1"]
 
 
@@ -248,8 +248,8 @@ def test_a_changed_model_may_not_continue_a_run(tmp_path: Path) -> None:
 def test_manifest_says_what_ran() -> None:
     manifest = store.read_json(finished() / "manifest.json")
     assert set(manifest["methods"]) == set(DEFAULT_METHODS)
-    assert manifest["splits"] == {"selection": 128, "test": 40, "train/0": 16, "train/1": 16}
-    assert manifest["row"]["data_hash"] == rows_of(finished())[0]["data_hash"]
+    assert manifest["splits"] == {"selection": 128, "test/ladder": 40, "train/0": 16, "train/1": 16}
+    assert manifest["tests"] == {"ladder": rows_of(finished())[0]["data_hash"]}
     assert {"torch", "numpy", "transformers"} <= set(manifest["packages"])
     assert manifest["domain"]["name"] == "tabular"
 

@@ -39,9 +39,10 @@ EXAMPLES: list[Any] = [
     types.SampleRequest(problem_id="p", prompt="x", sample_idxs=(0, 1), seeds=(2**62, 1), temperature=1.0, max_tokens=4),
     sampling.JudgedShard(judged=(JUDGED, JUDGED), cost={"wall_seconds": 0.5}),
     sampling.RolloutBatch(root="", folder="0/x", problem_ids=("p",), shards=(("p",), ()), temperature=1.0, samples=4),
+    pipeline.Tested(evaluation=EVALUATION, cost={"wall_seconds": 0.5}),
     pipeline.Finished(
-        status="ok", contender=CONTENDER, evaluation=EVALUATION, search=SEARCH, direction=DIRECTION,
-        cost=Cost(updates=1)._asdict(), eval_cost={},
+        status="ok", contender=CONTENDER, search=SEARCH, direction=DIRECTION, cost=Cost(updates=1)._asdict(),
+        tests={"ladder": pipeline.Tested(evaluation=EVALUATION, cost={})},
     ),
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tabular_run import harness, invoke
 
-from harness import completions, verify_file
+from harness import completions, isolation, verify_file
 from harness.completions import Line
 from harness.errors import UsageError, VerifierFailure
 from harness.plugins import Registration
@@ -326,7 +326,7 @@ def test_timeout_holds_also_where_the_domain_has_its_own(tmp_path: Path) -> None
 def test_isolation_is_stated_and_can_be_required(tmp_path: Path) -> None:
     source = texts(tmp_path / "in.jsonl", ["right"])
     said = run(source, "Loose")[2]
-    assert "isolation: rlimits, which is below landlock: a hostile completion could" in said
+    assert "WEAK: below landlock, a hostile completion can read what this user can read" in said
     assert said.endswith("isolation: rlimits")
     with pytest.raises(UsageError, match="isolation in force is rlimits, which is below landlock"):
         run(source, "Loose", require_isolation=True)
@@ -346,7 +346,7 @@ def test_isolation_is_stated_and_can_be_required(tmp_path: Path) -> None:
     ],
 )
 def test_levels(level: str, enough: bool) -> None:
-    assert verify_file.confined(level) is enough
+    assert isolation.confined(level) is enough
 
 
 def test_no_more_than_a_window_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def contrasts(runs: list[tuple[Mapping[str, str], Results]], method: str = FOCUS
 
 
 def _comparable(first: Results, last: Results, method: str) -> bool:
-    same = first.manifest["row"]["data_hash"] == last.manifest["row"]["data_hash"]
+    same = first.manifest["tests"] == last.manifest["tests"]
     return same and method in first.methods and first.seeds_of(method) == last.seeds_of(method)
 
 

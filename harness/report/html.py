@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import console, stats, store
+from harness import console, isolation, leaderboard, stats, store
 from harness.plugins import Plugins
 from harness.report import charts, density, formats, levels, results, tables
 from harness.report.results import Results
@@ -98,7 +98,7 @@ def _entropy_proxy(found: Results) -> str:
 def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> str:
     row = found.manifest["row"]
     sections = [
-        ("Leaderboard", _grid(tables.MARKDOWN, [tables.cells(r) for r in _by_rank(found)]) + _explained()),
+        ("Leaderboard", _leaderboard(found) + _explained()),
         ("Paired differences", _pairs(found)),
         ("By level", _levels(found)),
         ("Format and the rest", _formats(found)),
@@ -111,7 +111,7 @@ def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> 
         ("Provenance", _provenance(found)),
     ]
     body = "".join(f"<h2>{html.escape(title)}</h2>{content}" for title, content in sections if content)
-    title = html.escape(f"One-Shot RLVR: {row['domain']} / {row['test_benchmark']}")
+    title = html.escape(f"One-Shot RLVR: {row['domain']} / {', '.join(found.manifest['tests'])}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
@@ -119,8 +119,16 @@ def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> 
     )
 
 
-def _by_rank(found: Results) -> list[dict[str, Any]]:
-    return sorted(found.aggregate, key=lambda r: -float(r["pass@1"] or -1))
+def _leaderboard(found: Results) -> str:
+    """One table for each test set; what follows it on the page is about the first."""
+    groups = leaderboard.ranked(found.aggregate)
+    tests = list(found.manifest["tests"])
+    several = f"<p class=note>The sections below are about {html.escape(tests[0])}.</p>" if len(tests) > 1 else ""
+    parts = []
+    for title, group in sorted(groups, key=lambda item: tests.index(item[1][0]["test_benchmark"])):
+        head = f"<h3>{html.escape(title)}</h3>" if several else ""
+        parts.append(head + _grid(tables.MARKDOWN, [tables.cells(row) for row in group]))
+    return "".join(parts) + several
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -226,6 +234,8 @@ def _statuses(found: Results) -> str:
 
 
 def _provenance(found: Results) -> str:
+    level = found.manifest["isolation"]
+    stated = f"<p>Isolation of the verifier: {html.escape(level)}. {html.escape(isolation.warning(level))}</p>"
     shown = {key: value for key, value in found.manifest.items() if key != "row"}
     text = json.dumps({**found.manifest["row"], **shown}, indent=1, default=list)
-    return f"<details><summary>manifest</summary><pre>{html.escape(text)}</pre></details>"
+    return f"{stated}<details><summary>manifest</summary><pre>{html.escape(text)}</pre></details>"

@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 def levels_of(root: Path) -> dict[str, int]:
     """Level of every test problem that has one, by problem id."""
-    entries = (entry for entry in store.read_lines(root / "problems.jsonl") if entry["split"] == "test")
+    entries = (entry for entry in store.read_lines(root / "problems.jsonl") if entry["split"].startswith("test/"))
     return {e["problem"].id: e["problem"].level for e in entries if e["problem"].level is not None}
 
 

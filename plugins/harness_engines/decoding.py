@@ -1,7 +1,7 @@
 """Batched sampling from a causal language model: one shard is one batch.
 
-Does: prefill each prompt once, expand its keys and values to all its completions in preallocated buffers, draw by
-inverse CDF from per-rollout random streams, and drop finished rows.
+Does: prefill each prompt once for all its completions (sharing.py), run completions of a prompt as one row for as long
+as they are equal, draw by inverse CDF from per-rollout random streams, and drop finished rows.
 Doesn't: truncate the distribution (no top_p, no top_k: truncated draws bias the gradient, trl#6789), or verify.
 
 A rollout's draws depend on its own seed only: the uniform of token t comes from the rollout's own counter-based
@@ -10,7 +10,8 @@ stream, so candidates of a line search meet common random numbers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,23 +19,21 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from harness import seeds
 from harness.types import Finish, Rollout, Shard
+from harness_engines import sharing
 from harness_engines.model import CausalModel
 
 LIVE_SHARE = 0.8  # rows are compacted when fewer than this share still runs
+SPARE_TOKENS = 16  # room that buffers of keys and values get beyond what they hold
 
 
 class RowLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values [rows, heads, capacity, dim] filled in place up to `length`."""
+    """Keys and values [rows, heads, capacity, dim], filled in place up to `length`."""
 
     is_sliding = False
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, *, rows: torch.Tensor, capacity: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
-        self.length = keys.shape[2]
-        shape = (len(rows), keys.shape[1], capacity, keys.shape[3])
-        self.keys, self.values = keys.new_empty(shape), values.new_empty((*shape[:3], values.shape[3]))
-        self.keys[:, :, : self.length] = keys[rows]
-        self.values[:, :, : self.length] = values[rows]
+        self.keys, self.values, self.length = keys, values, keys.shape[2]
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -44,13 +43,21 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         end = self.length + key_states.shape[2]
+        if end > self.keys.shape[2]:
+            self.keep(torch.arange(len(self.keys), device=self.keys.device))
         self.keys[:, :, self.length : end] = key_states
         self.values[:, :, self.length : end] = value_states
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def keep(self, rows: torch.Tensor) -> None:
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        """Row i becomes a copy of row `rows[i]`, with room for more tokens."""
+        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
+
+    def _kept(self, buffer: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        kept = buffer.new_empty((len(rows), buffer.shape[1], self.length + SPARE_TOKENS, buffer.shape[3]))
+        kept[:, :, : self.length] = buffer[:, :, : self.length][rows]
+        return kept
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -59,7 +66,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.length
 
     def get_max_length(self) -> int:
-        return int(self.keys.shape[2])
+        return -1
 
 
 class Prefill(NamedTuple):
@@ -88,44 +95,85 @@ def prefill(model: CausalModel, module: torch.nn.Module, prompts: list[list[int]
 
 
 class Draw(NamedTuple):
-    tokens_R: torch.Tensor
-    logprobs_R: torch.Tensor
+    tokens_N: torch.Tensor
+    logprobs_N: torch.Tensor
 
 
-def draw(logits_RV: torch.Tensor, uniforms_R: torch.Tensor, temperatures_R: torch.Tensor) -> Draw:
-    """One token per row by inverse CDF (argmax where the temperature is 0), with its log-probability."""
-    greedy = temperatures_R == 0
-    scaled_RV = logits_RV.float() / torch.where(greedy, 1.0, temperatures_R)[:, None]
+def draw(logits_RV: torch.Tensor, row_N: torch.Tensor, uniforms_N: torch.Tensor, temperatures_R: torch.Tensor) -> Draw:
+    """One token per completion from its row, by inverse CDF (argmax where the temperature is 0), with log-probabilities."""
+    greedy_R = temperatures_R == 0
+    scaled_RV = logits_RV.float() / torch.where(greedy_R, 1.0, temperatures_R)[:, None]
     logprobs_RV = torch.log_softmax(scaled_RV, dim=-1)
-    cdf_RV = logprobs_RV.exp().cumsum(-1)
-    tokens_R = torch.searchsorted(cdf_RV, (uniforms_R * cdf_RV[:, -1])[:, None], right=True)[:, 0]
-    tokens_R = tokens_R.clamp(max=logits_RV.shape[1] - 1)
-    tokens_R = torch.where(greedy, logits_RV.argmax(-1), tokens_R)
-    return Draw(tokens_R, logprobs_RV.gather(1, tokens_R[:, None])[:, 0])
+    cdf_NV = logprobs_RV.exp().cumsum(-1)[row_N]
+    tokens_N = torch.searchsorted(cdf_NV, (uniforms_N * cdf_NV[:, -1])[:, None], right=True)[:, 0]
+    tokens_N = tokens_N.clamp(max=logits_RV.shape[1] - 1)
+    tokens_N = torch.where(greedy_R[row_N], logits_RV.argmax(-1)[row_N], tokens_N)
+    return Draw(tokens_N, logprobs_RV[row_N, tokens_N])
 
 
-class Rows:
-    """The state of the running rows of one shard; `ids` maps a running row to its place in the shard."""
+class Step(NamedTuple):
+    """Logits [R, V] of the rows, and which row each running completion continues."""
 
-    def __init__(self, model: CausalModel, shard: Shard, prompts: list[list[int]], start: Prefill) -> None:
-        counts = [len(request.seeds) for request in shard]
-        prompt_of_R = torch.repeat_interleave(torch.arange(len(shard)), torch.tensor(counts)).to(model.device)
-        self.max_tokens = max(request.max_tokens for request in shard)
-        self.limits = torch.tensor([r.max_tokens for r in shard]).to(model.device)[prompt_of_R]
-        capacity = start.mask_PT.shape[1] + self.max_tokens
-        self.layers = [RowLayer(k, v, rows=prompt_of_R, capacity=capacity) for k, v in start.layers]
-        self.ids = torch.arange(len(prompt_of_R), device=model.device)
-        self.mask = torch.ones((len(self.ids), capacity), dtype=torch.bool, device=model.device)
-        self.mask[:, : start.mask_PT.shape[1]] = start.mask_PT[prompt_of_R]
-        self.positions = start.lengths_P[prompt_of_R]
-        self.temperatures = torch.tensor([r.temperature for r in shard], device=model.device)[prompt_of_R]
-        self.uniforms = _uniforms(shard, self.max_tokens).to(model.device)
+    logits_RV: torch.Tensor
+    row_N: torch.Tensor
 
-    def keep(self, alive: torch.Tensor) -> None:
-        for layer in self.layers:
-            layer.keep(alive)
-        for name in ("ids", "mask", "positions", "temperatures", "uniforms", "limits"):
-            setattr(self, name, getattr(self, name)[alive])
+
+class Branches:
+    """The distinct running prefixes of one shard, one row each: completions that are equal so far are computed once.
+
+    At first there is a row for every prompt. Rows stay in the order of their prompts.
+    """
+
+    def __init__(self, module: torch.nn.Module, start: Prefill, temperatures_P: torch.Tensor) -> None:
+        self._module, self._start, self._temperatures_P = module, start, temperatures_P
+        self._shared = sharing.shareable(module)
+        kept = 0 if self._shared else start.mask_PT.shape[1]
+        self._cache = Cache(layers=[RowLayer(k[:, :, :kept], v[:, :, :kept]) for k, v in start.layers])
+        self._prompt_R = torch.arange(len(start.lengths_P), device=start.lengths_P.device)
+        self._depth = 0
+        self._attention = self._attending()
+
+    def temperatures(self) -> torch.Tensor:
+        """Of the rows."""
+        return self._temperatures_P[self._prompt_R]
+
+    def _attending(self) -> dict[str, Any]:
+        """What the forward is told of the prompts: how rows share them, or their part of the mask."""
+        if self._shared:
+            return {"shared": sharing.share(self._start.layers, self._start.mask_PT, self._prompt_R)}
+        return {"attention_mask": self._start.mask_PT[self._prompt_R]}
+
+    def step(self, row_N: torch.Tensor, tokens_N: torch.Tensor, pad: int) -> Step:
+        """Feed one token to each running completion; rows branch where completions of one row part."""
+        vocabulary = self._start.logits_PV.shape[1]
+        fed_B, new_N = torch.unique(row_N * vocabulary + tokens_N, return_inverse=True)
+        parent_B, token_B = fed_B // vocabulary, fed_B % vocabulary
+        rows = len(self._prompt_R)
+        branched = bool((parent_B[1:] == parent_B[:-1]).any())
+        if branched or len(fed_B) < LIVE_SHARE * rows:
+            self._keep(parent_B)
+            return Step(self._forward(token_B), new_N)
+        fed_R = torch.full((rows,), pad, device=token_B.device).index_copy_(0, parent_B, token_B)
+        return Step(self._forward(fed_R), row_N)
+
+    def _keep(self, rows: torch.Tensor) -> None:
+        for layer in self._cache.layers:
+            layer.keep(rows)
+        self._prompt_R = self._prompt_R[rows]
+        self._attention = self._attending()
+
+    def _forward(self, fed_R: torch.Tensor) -> torch.Tensor:
+        attention, positions_R = self._attention, self._start.lengths_P[self._prompt_R] + self._depth
+        self._depth += 1
+        if not self._shared:
+            own = torch.ones((len(fed_R), self._depth), dtype=torch.bool, device=fed_R.device)
+            attention = {"attention_mask": torch.cat([attention["attention_mask"], own], dim=1)}
+        with sharing.sharing(self._module) if self._shared else nullcontext():
+            out = self._module(
+                input_ids=fed_R[:, None], position_ids=positions_R[:, None], past_key_values=self._cache, **attention
+            )
+        logits_RV: torch.Tensor = out.logits[:, -1]
+        return logits_RV
 
 
 def _uniforms(shard: Shard, width: int) -> torch.Tensor:
@@ -136,42 +184,32 @@ def _uniforms(shard: Shard, width: int) -> torch.Tensor:
 @torch.inference_mode()
 def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, policy: str) -> list[Rollout]:
     """All completions of one shard, in request order."""
+    device = model.device
     prompts = [model.tokenize(request.prompt) for request in shard]
+    counts = torch.tensor([len(request.seeds) for request in shard])
+    limits_P = torch.tensor([request.max_tokens for request in shard])
+    total, width = int(counts.sum()), int(limits_P.max())
+    tokens = torch.full((total, width), model.pad_id, dtype=torch.long, device=device)
+    logprobs = torch.zeros((total, width), device=device)
+    lengths = torch.zeros(total, dtype=torch.long, device=device)
+    stopped = torch.zeros(total, dtype=torch.bool, device=device)
+    eos, uniforms = torch.tensor(model.eos_ids, device=device), _uniforms(shard, width).to(device)
     start = prefill(model, module, prompts)
-    rows = Rows(model, shard, prompts, start)
-    total = len(rows.ids)
-    tokens = torch.full((total, rows.max_tokens), model.pad_id, dtype=torch.long, device=model.device)
-    logprobs = torch.zeros((total, rows.max_tokens), device=model.device)
-    lengths = torch.zeros(total, dtype=torch.long, device=model.device)
-    stopped = torch.zeros(total, dtype=torch.bool, device=model.device)
-    counts = torch.tensor([len(request.seeds) for request in shard], device=model.device)
-    logits_RV = torch.repeat_interleave(start.logits_PV, counts, dim=0)
-    eos = torch.tensor(model.eos_ids, device=model.device)
-    running = torch.ones(total, dtype=torch.bool, device=model.device)
-    cache = Cache(layers=rows.layers)
-    for t in range(rows.max_tokens):
-        drawn = draw(logits_RV, rows.uniforms[:, t], rows.temperatures)
-        here = rows.ids[running]
-        tokens[here, t], logprobs[here, t], lengths[here] = drawn.tokens_R[running], drawn.logprobs_R[running], t + 1
-        ended = torch.isin(drawn.tokens_R, eos)
-        stopped[rows.ids[running & ended]] = True
-        running = running & ~ended & (t + 1 < rows.limits)
-        if not running.any():
+    branches = Branches(module, start, torch.tensor([request.temperature for request in shard], device=device))
+    running = torch.arange(total, device=device)
+    row_N = torch.repeat_interleave(torch.arange(len(shard)), counts).to(device)
+    limits = limits_P.to(device)[row_N]
+    logits_RV = start.logits_PV
+    for t in range(width):
+        drawn = draw(logits_RV, row_N, uniforms[running, t], branches.temperatures())
+        tokens[running, t], logprobs[running, t], lengths[running] = drawn.tokens_N, drawn.logprobs_N, t + 1
+        ended = torch.isin(drawn.tokens_N, eos)
+        stopped[running] = ended
+        on = (~ended & (t + 1 < limits[running])).nonzero()[:, 0]
+        if len(on) == 0:
             break
-        fed = drawn.tokens_R
-        if running.float().mean() < LIVE_SHARE:
-            fed = fed[running]
-            rows.keep(running)
-            running = running[running]
-        end = start.mask_PT.shape[1] + t + 1
-        out = module(
-            input_ids=fed[:, None],
-            attention_mask=rows.mask[:, :end],
-            position_ids=rows.positions[:, None],
-            past_key_values=cache,
-        )
-        rows.positions = rows.positions + 1
-        logits_RV = out.logits[:, -1]
+        running = running[on]
+        logits_RV, row_N = branches.step(row_N[on], drawn.tokens_N[on], model.pad_id)
     return _rollouts(model, shard, prompts, policy, tokens=tokens, logprobs=logprobs, lengths=lengths, stopped=stopped)
 
 

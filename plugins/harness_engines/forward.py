@@ -1,7 +1,7 @@
-"""Teacher-forced forwards that run each prompt once for all of its completions.
+"""Teacher-forced forwards that run each prompt, and what completions share beyond it, once.
 
-Does: pack groups into microbatches, forward the prompts, let every completion attend to its prompt's keys and
-values, and return log-probabilities, entropies and exact per-token KL at the sampling temperature.
+Does: pack groups into microbatches; forward a prompt with the tree of its completions (trees.py), or, where they share
+too little, let every completion attend to its prompt's keys and values; return what objectives and scores need.
 Doesn't: hold more than one microbatch; results are equal for every microbatch size up to rounding.
 """
 
@@ -17,19 +17,31 @@ from transformers.cache_utils import DynamicCache
 
 from harness.contracts import TokenBatch
 from harness.types import Rollout, WeightedGroup
+from harness_engines import trees
 from harness_engines.decoding import prefill
 from harness_engines.model import CausalModel
+from harness_engines.trees import Tree
 
 
 class Micro(NamedTuple):
-    """One microbatch: groups of rollouts that share a prompt, with a weight per rollout."""
+    """One microbatch: groups of rollouts that share a prompt, with a weight per rollout; trees for all or for none."""
 
     groups: list[tuple[Rollout, ...]]
     weights_B: npt.NDArray[np.float64]
+    trees: list[Tree]
 
     @property
     def rollouts(self) -> list[Rollout]:
         return [rollout for group in self.groups for rollout in group]
+
+
+class _Piece(NamedTuple):
+    """What goes into one microbatch together; `rows` of at most `length` tokens each."""
+
+    group: WeightedGroup
+    tree: Tree | None
+    rows: int
+    length: int
 
 
 class Targets(NamedTuple):
@@ -40,22 +52,36 @@ class Targets(NamedTuple):
     old_logprobs_BT: torch.Tensor
 
 
-def microbatches(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str) -> Iterator[Micro]:
+def microbatches(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str, as_trees: bool) -> Iterator[Micro]:
     """Pack groups of similar length until rows x (prompt + completion) would pass `max_tokens`.
 
-    Groups are sorted by length first; with unit "rollout" a group too large for one microbatch is split.
+    Groups are sorted by length first; with unit "rollout" a group too large for one microbatch is split. With
+    `as_trees` a group whose completions share enough becomes one row: its prompt and its tree.
     """
-    pending: list[WeightedGroup] = []
+    pieces = [_piece(group, as_trees) for group in _parts(groups, max_tokens=max_tokens, unit=unit)]
+    for as_tree in (True, False):
+        yield from _packed([p for p in pieces if (p.tree is not None) is as_tree], max_tokens=max_tokens)
+
+
+def _packed(pieces: Sequence[_Piece], *, max_tokens: int) -> Iterator[Micro]:
+    pending: list[_Piece] = []
     rows = width = 0
-    for group in _pieces(sorted(groups, key=_length), max_tokens=max_tokens, unit=unit):
-        wider = max(width, _length(group))
-        if pending and (rows + len(group.rollouts)) * wider > max_tokens:
+    for piece in sorted(pieces, key=lambda piece: piece.length):
+        wider = max(width, piece.length)
+        if pending and (rows + piece.rows) * wider > max_tokens:
             yield _micro(pending)
-            pending, rows, wider = [], 0, _length(group)
-        pending.append(group)
-        rows, width = rows + len(group.rollouts), wider
+            pending, rows, wider = [], 0, piece.length
+        pending.append(piece)
+        rows, width = rows + piece.rows, wider
     if pending:
         yield _micro(pending)
+
+
+def _piece(group: WeightedGroup, as_trees: bool) -> _Piece:
+    tree = trees.grow(group.rollouts) if as_trees else None
+    if tree is None or not trees.pays(tree, group.rollouts):
+        return _Piece(group, None, len(group.rollouts), _length(group))
+    return _Piece(group, tree, 1, len(group.rollouts[0].prompt_tokens) + len(tree.tokens_U))
 
 
 def _length(group: WeightedGroup) -> int:
@@ -63,15 +89,20 @@ def _length(group: WeightedGroup) -> int:
     return len(group.rollouts[0].prompt_tokens) + longest
 
 
-def _pieces(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str) -> Iterator[WeightedGroup]:
+def _parts(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str) -> Iterator[WeightedGroup]:
     for group in groups:
         size = len(group.rollouts) if unit == "group" else max(1, max_tokens // _length(group))
         for start in range(0, len(group.rollouts), size):
             yield WeightedGroup(group.rollouts[start : start + size], group.weights_G[start : start + size])
 
 
-def _micro(groups: Sequence[WeightedGroup]) -> Micro:
-    return Micro([group.rollouts for group in groups], np.concatenate([group.weights_G for group in groups]))
+def _micro(pieces: Sequence[_Piece]) -> Micro:
+    weights_B = np.concatenate([piece.group.weights_G for piece in pieces])
+    return Micro(
+        [piece.group.rollouts for piece in pieces],
+        weights_B,
+        [piece.tree for piece in pieces if piece.tree is not None],
+    )
 
 
 def targets(model: CausalModel, rollouts: Sequence[Rollout]) -> Targets:
@@ -87,8 +118,58 @@ def targets(model: CausalModel, rollouts: Sequence[Rollout]) -> Targets:
     return Targets(tokens.to(model.device), mask.to(model.device), old.to(model.device))
 
 
-def completion_logits(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> torch.Tensor:
-    """Logits [B, T, V] that predict each completion token; the first comes from the prompt's last position."""
+class Predictions(NamedTuple):
+    """Logits [M, V] of the distinct positions, and the position [B, T] that predicts each completion token."""
+
+    logits_MV: torch.Tensor
+    position_BT: torch.Tensor
+
+
+def predictions(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> Predictions:
+    """What predicts every completion token; the first comes from the prompt's last position."""
+    if micro.trees:
+        return _of_trees(model, module, micro, goal)
+    logits_BTV = _of_rows(model, module, micro, goal)
+    count = logits_BTV.shape[0] * logits_BTV.shape[1]
+    position_BT = torch.arange(count, device=model.device).view(goal.tokens_BT.shape)
+    return Predictions(logits_BTV.flatten(0, 1), position_BT)
+
+
+def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> Predictions:
+    """One row for each prompt: padding, the prompt, its tree, padding."""
+    prompts = [group[0].prompt_tokens for group in micro.groups]
+    before, after = max(len(p) for p in prompts), max(len(tree.tokens_U) for tree in micro.trees)
+    tokens_PL = np.full((len(prompts), before + after), model.pad_id, dtype=np.int64)
+    places_PL = np.zeros_like(tokens_PL)
+    seen_PLL = np.zeros((*tokens_PL.shape, before + after), dtype=np.bool_)
+    seen_PLL[:, np.arange(before + after), np.arange(before + after)] = True  # a row that sees nothing would be NaN
+    position_BT = np.zeros(goal.tokens_BT.shape, dtype=np.int64)
+    row = 0
+    for index, (prompt, tree) in enumerate(zip(prompts, micro.trees, strict=True)):
+        first, end = before - len(prompt), before + len(tree.tokens_U)
+        tokens_PL[index, first:before], tokens_PL[index, before:end] = prompt, tree.tokens_U
+        places_PL[index, first:before], places_PL[index, before:end] = (
+            range(len(prompt)),
+            len(prompt) - 1 + tree.depths_U,
+        )
+        seen_PLL[index, first:before, first:before] = np.tri(len(prompt), dtype=np.bool_)
+        seen_PLL[index, before:end, first:before] = True
+        seen_PLL[index, before:end, before:end] = trees.ancestors(tree)
+        nodes_GT = tree.nodes_GT
+        position_BT[row : row + len(nodes_GT), : nodes_GT.shape[1]] = index * (after + 1) + nodes_GT
+        row += len(nodes_GT)
+    out = module(
+        input_ids=torch.from_numpy(tokens_PL).to(model.device),
+        position_ids=torch.from_numpy(places_PL).to(model.device),
+        attention_mask=torch.from_numpy(seen_PLL)[:, None].to(model.device),
+        use_cache=False,
+        logits_to_keep=after + 1,
+    )
+    return Predictions(out.logits.flatten(0, 1), torch.from_numpy(position_BT).to(model.device))
+
+
+def _of_rows(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> torch.Tensor:
+    """Logits [B, T, V] from a row for each completion that attends to its prompt's keys and values."""
     start = prefill(model, module, [group[0].prompt_tokens.tolist() for group in micro.groups])
     counts = torch.tensor([len(group) for group in micro.groups])
     prompt_of_B = torch.repeat_interleave(torch.arange(len(counts)), counts).to(model.device)
@@ -109,16 +190,12 @@ def completion_logits(model: CausalModel, module: torch.nn.Module, micro: Micro,
     return torch.cat([first, out.logits], dim=1)
 
 
-def log_softmax(logits_BTV: torch.Tensor, temperature: float) -> torch.Tensor:
-    return torch.log_softmax(logits_BTV.float() / temperature, dim=-1)
+def log_softmax(logits_MV: torch.Tensor, temperature: float) -> torch.Tensor:
+    return torch.log_softmax(logits_MV.float() / temperature, dim=-1)
 
 
-def chosen(logprobs_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> torch.Tensor:
-    return logprobs_BTV.gather(2, tokens_BT[:, :, None])[:, :, 0]
-
-
-def entropy(logprobs_BTV: torch.Tensor) -> torch.Tensor:
-    return -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)
+def entropy(logprobs_MV: torch.Tensor) -> torch.Tensor:
+    return -(logprobs_MV.exp() * logprobs_MV).sum(-1)
 
 
 def token_batch(
@@ -129,13 +206,15 @@ def token_batch(
     ref = None
     if "ref_logprob" in needs:  # before the policy's own forward, whose backward needs the policy's weights in place
         with torch.no_grad(), model.swapped(model.base):
-            ref = chosen(log_softmax(completion_logits(model, module, micro, goal), temperature), goal.tokens_BT)
-    logprobs_BTV = log_softmax(completion_logits(model, module, micro, goal), temperature)
+            found = predictions(model, module, micro, goal)
+            ref = log_softmax(found.logits_MV, temperature)[found.position_BT, goal.tokens_BT]
+    logits_MV, position_BT = predictions(model, module, micro, goal)
+    logprobs_MV = log_softmax(logits_MV, temperature)
     return TokenBatch(
-        logprobs_BT=chosen(logprobs_BTV, goal.tokens_BT),
+        logprobs_BT=logprobs_MV[position_BT, goal.tokens_BT],
         mask_BT=goal.mask_BT,
         weights_B=torch.from_numpy(micro.weights_B).float().to(model.device),
-        entropy_BT=entropy(logprobs_BTV) if "entropy" in needs else None,
+        entropy_BT=entropy(logprobs_MV)[position_BT] if "entropy" in needs else None,
         old_logprobs_BT=goal.old_logprobs_BT,
         ref_logprobs_BT=ref,
     )

@@ -6,7 +6,7 @@ Doesn't: know about other processes (workers.py) or reduce over sub-batches (hf.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 
 from harness.contracts import Batch, Objective, TokenBatch
 from harness.types import Policy, Rollout, Shard, TokenScore, WeightedGroup
-from harness_engines import forward
+from harness_engines import forward, sharing
 from harness_engines.decoding import sample_shard
 from harness_engines.model import CausalModel, Tensors
 
@@ -63,7 +63,7 @@ class Local:
     ) -> list[TokenScore]:
         scores: dict[tuple[str, int], TokenScore] = {}
         groups = _by_prompt(rollouts)
-        for micro in forward.microbatches(groups, max_tokens=self.spec.microbatch_tokens, unit="rollout"):
+        for micro in self._microbatches(groups, unit="rollout"):
             scores.update(self._score(micro, policy, temperature, kl_to))
         return [scores[rollout.problem_id, rollout.sample_idx] for rollout in rollouts]
 
@@ -72,14 +72,17 @@ class Local:
     ) -> dict[tuple[str, int], TokenScore]:
         goal = forward.targets(self.model, micro.rollouts)
         with self.model.loaded(policy) as module:
-            logprobs = forward.log_softmax(forward.completion_logits(self.model, module, micro, goal), temperature)
-        chosen = forward.chosen(logprobs, goal.tokens_BT).cpu().numpy()
-        entropy = forward.entropy(logprobs).cpu().numpy()
+            logits_MV, position_BT = forward.predictions(self.model, module, micro, goal)
+        logprobs_MV = forward.log_softmax(logits_MV, temperature)
+        chosen = logprobs_MV[position_BT, goal.tokens_BT].cpu().numpy()
+        entropy = forward.entropy(logprobs_MV)[position_BT].cpu().numpy()
         kl = None
         if kl_to is not None:
             with self.model.loaded(kl_to) as module:
-                other = forward.log_softmax(forward.completion_logits(self.model, module, micro, goal), temperature)
-            kl = (logprobs.exp() * (logprobs - other)).sum(-1).cpu().numpy()
+                other_MV = forward.log_softmax(
+                    forward.predictions(self.model, module, micro, goal).logits_MV, temperature
+                )
+            kl = (logprobs_MV.exp() * (logprobs_MV - other_MV)).sum(-1)[position_BT].cpu().numpy()
         found = {}
         for row, rollout in enumerate(micro.rollouts):
             length = len(rollout.completion_tokens)
@@ -88,6 +91,10 @@ class Local:
                 chosen[row, :length].copy(), entropy[row, :length].copy(), own
             )
         return found
+
+    def _microbatches(self, groups: Sequence[WeightedGroup], *, unit: str) -> Iterator[forward.Micro]:
+        as_trees = sharing.shareable(self.model.module)
+        return forward.microbatches(groups, max_tokens=self.spec.microbatch_tokens, unit=unit, as_trees=as_trees)
 
     def gradient(self, batch: Batch, index: int, policy: Policy, objective: Objective) -> SubGradient:
         return self.gradient_at(self.model.weights(policy), batch, index, objective)
@@ -100,7 +107,7 @@ class Local:
         with self.model.swapped(weights) as module, _Collecting(self.model, sink):
             live = list(batch.read(index))
             groups = len(live)
-            for micro in forward.microbatches(live, max_tokens=self.spec.microbatch_tokens, unit=objective.unit):
+            for micro in self._microbatches(live, unit=objective.unit):
                 seen = forward.token_batch(
                     self.model, module, micro, temperature=batch.temperature, needs=objective.needs
                 )

@@ -1,0 +1,115 @@
+"""Attention of many completions to the prompts they share, without copying a prompt's keys and values to each of them.
+
+Does: register an attention function with transformers under the name SHARED; it attends to the prompt's keys once for
+all completions of the prompt, and to each completion's own, under one softmax.
+Doesn't: mask completions: positions beyond a completion's end are only ever read by themselves. It serves models whose
+attention is plain (no window, no cap on scores); for others prompts are copied (decoding.py).
+
+The split of the scores is that of Hydragen (Juravsky et al. 2024), with one softmax instead of two merged ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from transformers.modeling_utils import AttentionInterface
+
+SHARED = "harness_shared_prompts"
+
+
+class Prompts(NamedTuple):
+    """Prompts and who shares them.
+
+    `layers` hold keys and values [P, heads, T, dim]; `bias_PT` is 0, or -inf at padding. `slots_PG` names the rows of
+    each prompt, padded with any row; `place_R` is each row's place in the flattened slots.
+    """
+
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+    bias_PT: torch.Tensor
+    slots_PG: torch.Tensor
+    place_R: torch.Tensor
+
+
+def share(layers: list[tuple[torch.Tensor, torch.Tensor]], mask_PT: torch.Tensor, prompt_of_R: torch.Tensor) -> Prompts:
+    """`prompt_of_R` ascends. Prompts without a row are dropped."""
+    used, counts_P = torch.unique_consecutive(prompt_of_R, return_counts=True)
+    if len(used) < len(mask_PT):
+        layers, mask_PT = [(keys[used], values[used]) for keys, values in layers], mask_PT[used]
+    bias_PT = torch.zeros(mask_PT.shape, device=mask_PT.device).masked_fill_(~mask_PT, -torch.inf)
+    width, starts_P = int(counts_P.max()), counts_P.cumsum(0) - counts_P
+    columns_G = torch.arange(width, device=mask_PT.device)
+    slots_PG = starts_P[:, None] + torch.minimum(columns_G, counts_P[:, None] - 1)
+    row_of = torch.repeat_interleave(torch.arange(len(used), device=mask_PT.device), counts_P)
+    place_R = row_of * width + torch.arange(len(prompt_of_R), device=mask_PT.device) - starts_P[row_of]
+    return Prompts(layers, bias_PT, slots_PG, place_R)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    shared: Prompts,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: query [R, heads, T, dim], the completions' own keys and values [R, kv, S, dim]."""
+    rows, heads, queries, dim = query.shape
+    kv, own = key.shape[1], key.shape[2]
+    keys, values = shared.layers[module.layer_idx]  # type: ignore[index]
+    prompts, width = shared.slots_PG.shape
+    slots, per_head = shared.slots_PG.flatten(), heads // kv * queries
+    query = (query * scaling).reshape(rows, kv, per_head, dim)
+
+    def grid(x: torch.Tensor) -> torch.Tensor:  # rows [R, kv, Q, n] -> prompts [P, kv, G * Q, n]
+        return (
+            x[slots].view(prompts, width, kv, per_head, -1).transpose(1, 2).reshape(prompts, kv, width * per_head, -1)
+        )
+
+    def ungrid(x: torch.Tensor) -> torch.Tensor:
+        x = x.reshape(prompts, kv, width, per_head, -1).transpose(1, 2)
+        return x.reshape(prompts * width, kv, per_head, -1)[shared.place_R]
+
+    common_scores = grid(query) @ keys.transpose(2, 3) + shared.bias_PT[:, None, None, :].to(query.dtype)
+    own_scores = query @ key.transpose(2, 3)
+    if queries > 1:
+        ahead = torch.ones(queries, own, dtype=torch.bool, device=query.device).triu(own - queries + 1)
+        own_scores = own_scores.view(-1, queries, own).masked_fill(ahead, -torch.inf).view(own_scores.shape)
+    scores = torch.cat([common_scores, grid(own_scores)], dim=-1)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    length = keys.shape[2]
+    mixed = ungrid(weights[..., :length] @ values) + ungrid(weights[..., length:]) @ value
+    return mixed.view(rows, heads, queries, dim).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(SHARED, attend)
+
+
+def shareable(module: torch.nn.Module) -> bool:
+    """Whether the model's attention is plain enough to go through `attend`."""
+    config = module.config
+    plain = all(getattr(config, name, None) is None for name in ("attn_logit_softcapping", "attention_chunk_size"))
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return (
+        bool(getattr(module, "_supports_attention_backend", False))
+        and plain
+        and window is None
+        and kinds == {"full_attention"}
+    )
+
+
+@contextmanager
+def sharing(module: torch.nn.Module) -> Iterator[None]:
+    """Attention goes through `attend` while open; every forward must then be given `shared`."""
+    config: Any = module.config
+    before, config._attn_implementation = config._attn_implementation, SHARED
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -47,7 +47,7 @@ def share(layers: list[tuple[torch.Tensor, torch.Tensor]], mask_PT: torch.Tensor
     return Prompts(layers, bias_PT, slots_PG, place_R)
 
 
-def attend(
+def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -87,11 +87,11 @@ def attend(
     return mixed.view(rows, heads, queries, dim).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(SHARED, attend)
+AttentionInterface.register(SHARED, _attend)
 
 
 def shareable(module: torch.nn.Module) -> bool:
-    """Whether the model's attention is plain enough to go through `attend`."""
+    """Whether the model's attention is plain enough to go through `_attend`."""
     config = module.config
     plain = all(getattr(config, name, None) is None for name in ("attn_logit_softcapping", "attention_chunk_size"))
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -106,7 +106,7 @@ def shareable(module: torch.nn.Module) -> bool:
 
 @contextmanager
 def sharing(module: torch.nn.Module) -> Iterator[None]:
-    """Attention goes through `attend` while open; every forward must then be given `shared`."""
+    """Attention goes through `_attend` while open; every forward must then be given `shared`."""
     config: Any = module.config
     before, config._attn_implementation = config._attn_implementation, SHARED
     try:

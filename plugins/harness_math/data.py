@@ -9,7 +9,6 @@ Doesn't: understand rows (rows.py) or fetch anything (harness/datasets.py).
 | dsr_sub | 4/5 of DSR-sub, the four pi examples among them | the other 1/5 | none |
 | pi1, pi2, pi13, pi1209 | one row of DSR-sub | none | none |
 | math500, aime24, aime25, amc23, minerva, olympiadbench | none | none | the whole file |
-| math500_dev | none | none | 250 of the 500 rows of math500, from a local file only |
 
 Evaluation sets serve nothing but test: whoever trains on a part of one and tests on the rest has another benchmark.
 """
@@ -33,7 +32,8 @@ class PublicSet(NamedTuple):
     """`files` maps a split to its file; one file under "train" and "selection" is shared out by content hash.
 
     `rows` picks rows of the file by `extra_info.index`. `carried` is the number of rows of the local copy where that of
-    the hub has another.
+    the hub has another. `part` names a file of the data folder that holds the known part of a set (Source.part_rows) and
+    serves, with a warning, where the whole is not there.
     """
 
     files: Mapping[str, Source]
@@ -41,7 +41,7 @@ class PublicSet(NamedTuple):
     max_tokens: int = 3072
     rows: tuple[int, ...] = ()
     carried: int = 0
-    local: bool = False
+    part: str = ""
 
 
 # extra_info.index of pi_1, pi_2, pi_13 and pi_1209 (Wang et al., arXiv 2504.20571).
@@ -52,7 +52,8 @@ _MATH500 = Source(
     "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
     "test.jsonl",
     "MIT",
-    500,
+    rows=500,
+    part_rows=250,
 )
 _GSM8K_TRAIN, _GSM8K_TEST = (
     Source(
@@ -82,12 +83,7 @@ def _test_only(file: str, repo: str, revision: str, path: str, *, rows: int) -> 
 
 
 SETS: Mapping[str, PublicSet] = {
-    "math500": PublicSet({"test": _MATH500}, "MATH-500, all 500 problems"),
-    "math500_dev": PublicSet(
-        {"test": _MATH500._replace(file="math/math500_dev.jsonl", rows=250)},
-        "half of MATH-500: 250 of its 500 problems; not comparable with published MATH-500 scores",
-        local=True,
-    ),
+    "math500": PublicSet({"test": _MATH500}, "MATH-500", part="math/math500_dev.jsonl"),
     "gsm8k": PublicSet(
         {"train": _GSM8K_TRAIN, "selection": _GSM8K_TRAIN, "test": _GSM8K_TEST}, "GSM8K", max_tokens=1024
     ),
@@ -170,13 +166,9 @@ def problems(benchmark: str, split: str, *, seed: int, limit: int) -> Iterator[P
 
 def _rows(benchmark: str, source: Source) -> list[dict[str, Any]]:
     folder, public = config.data_folder(), SETS[benchmark]
-    at_hand = folder is not None and (folder / source.file).exists()
-    if public.local and not at_hand:
-        raise UsageError(
-            f"benchmark {benchmark} ({public.note}) is no published set: put its {source.rows} rows as JSON Lines into "
-            f"{source.file} under a folder and set HARNESS_DATA to that folder, or use math500."
-        )
-    rows = load(source._replace(rows=public.carried) if at_hand and public.carried else source)
+    at_hand = [file for file in (source.file, public.part) if file and folder is not None and (folder / file).exists()]
+    copy = source._replace(file=at_hand[0], rows=public.carried or source.rows) if at_hand else source
+    rows = load(copy)
     if source is _DSR_SUB and digest(rows) != DSR_DIGEST:
         raise UsageError(
             f"{source.file} or {source.path} of {source.repo} is not the DSR-sub that this benchmark means"

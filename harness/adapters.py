@@ -27,7 +27,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from harness import plugins, verify_file
+from harness import isolation, plugins, verify_file
 from harness.config import RewardSpec, RunSpec
 from harness.contracts import Domain
 from harness.errors import BadRow, UsageError
@@ -76,12 +76,9 @@ def trl_reward(
     Warns when the completions will be executed below isolation level `landlock`. Raises UnknownName and UsageError.
     """
     registration = plugins.load().lookup("domain", domain)
-    level = verify_file.isolation(registration.load()())
-    if not verify_file.confined(level):
-        warnings.warn(
-            f"isolation: {level}, which is below landlock: a hostile completion could read files or reach the network",
-            stacklevel=2,
-        )
+    level = isolation.level(registration.load()())
+    if weak := isolation.warning(level):
+        warnings.warn(f"isolation: {level}. {weak}", stacklevel=2)
     return TrlReward(registration, rewards=rewards, fields=fields, timeout=timeout, workers=workers)
 
 

@@ -262,7 +262,7 @@ def test_names_and_isolation(odd: Make, monkeypatch: pytest.MonkeyPatch) -> None
     found = plugins.Plugins()
     found.registered["domain", "odd"] = odd()._registration
     monkeypatch.setattr(plugins, "load", lambda: found)
-    with pytest.warns(UserWarning, match="isolation: rlimits, which is below landlock"):
+    with pytest.warns(UserWarning, match="isolation: rlimits. WEAK: below landlock"):
         trl_reward("odd").close()
 
 

@@ -28,7 +28,7 @@ NAMES = {
     "ladder": ("train", "selection", "test"),
     "gsm8k": ("train", "selection", "test"),
     "dsr_sub": ("train", "selection"),
-    **dict.fromkeys(("pi1", "pi2", "pi13", "pi1209"), ("train",)),
+    **dict.fromkeys(("pi1", "pi2", "pi13", "pi1209"), ("train", "selection")),
     **dict.fromkeys(
         ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench"),
         ("test",),
@@ -205,6 +205,7 @@ def test_the_single_examples_are_the_published_ones_and_never_selected(files: Pa
         assert problem.prompt == row["prompt"][0]["content"]
         assert problem.answer == row["reward_model"]["ground_truth"]
         assert problem.content_hash in train
+        assert [p.prompt for p in drawn(name, "selection")] == [p.prompt for p in drawn("dsr_sub", "selection")]
 
 
 @real

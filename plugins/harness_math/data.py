@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from harness import config
@@ -134,7 +134,11 @@ SETS: Mapping[str, PublicSet] = {
     ),
     "dsr_sub": PublicSet({"train": _DSR_SUB, "selection": _DSR_SUB}, "DSR-sub, the 1,209 examples of One-Shot-RLVR"),
     **{
-        name: PublicSet({"train": _DSR_SUB}, f"the single training example {name} of One-Shot-RLVR", rows=(index,))
+        name: PublicSet(
+            {"train": _DSR_SUB, "selection": _DSR_SUB},
+            f"the single training example {name} of One-Shot-RLVR",
+            rows=(index,),
+        )
         for name, index in EXAMPLES.items()
     },
 }
@@ -158,7 +162,8 @@ def problems(benchmark: str, split: str, *, seed: int, limit: int) -> Iterator[P
     public = SETS[benchmark]
     require_split(benchmark, split, public.files)
     rows = _rows(benchmark, public.files[split])
-    found = (_problem(benchmark, row) for row in rows if _is_meant(public, row))
+    only = public.rows if split == "train" else ()
+    found = (_problem(benchmark, row) for row in rows if _is_meant(row, only))
     if "selection" in public.files and split != "test":
         found = (problem for problem in found if _is_selected(problem) == (split == "selection"))
     return draw(found, split, seed=seed, limit=limit)
@@ -184,12 +189,12 @@ def digest(rows: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
 
-def _is_meant(public: PublicSet, row: Mapping[str, Any]) -> bool:
-    """One row of DSR-sub has an empty label: nothing could be right, so it is left out."""
+def _is_meant(row: Mapping[str, Any], only: Collection[int]) -> bool:
+    """One row of DSR-sub has an empty label: nothing could be right, so it is left out. `only`: indices, if any."""
     if "extra_info" not in row:
         return True
     labelled = bool(row["reward_model"]["ground_truth"].strip())
-    return labelled and (not public.rows or row["extra_info"]["index"] in public.rows)
+    return labelled and (not only or row["extra_info"]["index"] in only)
 
 
 def _problem(benchmark: str, row: Mapping[str, Any]) -> Problem:

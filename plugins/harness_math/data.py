@@ -164,7 +164,7 @@ def problems(benchmark: str, split: str, *, seed: int, limit: int) -> Iterator[P
     rows = _rows(benchmark, public.files[split])
     only = public.rows if split == "train" else ()
     found = (_problem(benchmark, row) for row in rows if _is_meant(row, only))
-    if "selection" in public.files and split != "test":
+    if "selection" in public.files and split != "test" and not only:
         found = (problem for problem in found if _is_selected(problem) == (split == "selection"))
     return draw(found, split, seed=seed, limit=limit)
 
@@ -211,5 +211,6 @@ def _problem(benchmark: str, row: Mapping[str, Any]) -> Problem:
 
 def _is_selected(problem: Problem) -> bool:
     """A fifth by content hash; never one of the examples that the single-example benchmarks train on."""
-    examples = {f"dsr_sub/{index}" for index in EXAMPLES.values()}
-    return split_of(problem) == "selection" and problem.id not in examples
+    examples = {str(index) for index in EXAMPLES.values()}
+    named = problem.id.split("/")  # dsr_sub/124, or pi1/124 where one of them selects on the rest
+    return split_of(problem) == "selection" and not (named[0] in ("dsr_sub", *EXAMPLES) and named[1] in examples)

@@ -97,18 +97,21 @@ def prefill(model: CausalModel, module: torch.nn.Module, prompts: list[list[int]
 class Draw(NamedTuple):
     tokens_N: torch.Tensor
     logprobs_N: torch.Tensor
+    entropies_N: torch.Tensor
 
 
 def draw(logits_RV: torch.Tensor, row_N: torch.Tensor, uniforms_N: torch.Tensor, temperatures_R: torch.Tensor) -> Draw:
-    """One token per completion from its row, by inverse CDF (argmax where the temperature is 0), with log-probabilities."""
+    """One token per completion from its row, by inverse CDF (argmax where the temperature is 0)."""
     greedy_R = temperatures_R == 0
     scaled_RV = logits_RV.float() / torch.where(greedy_R, 1.0, temperatures_R)[:, None]
     logprobs_RV = torch.log_softmax(scaled_RV, dim=-1)
-    cdf_NV = logprobs_RV.exp().cumsum(-1)[row_N]
+    probs_RV = logprobs_RV.exp()
+    cdf_NV = probs_RV.cumsum(-1)[row_N]
     tokens_N = torch.searchsorted(cdf_NV, (uniforms_N * cdf_NV[:, -1])[:, None], right=True)[:, 0]
     tokens_N = tokens_N.clamp(max=logits_RV.shape[1] - 1)
     tokens_N = torch.where(greedy_R[row_N], logits_RV.argmax(-1)[row_N], tokens_N)
-    return Draw(tokens_N, logprobs_RV[row_N, tokens_N])
+    entropies_R = -torch.linalg.vecdot(probs_RV, logprobs_RV.clamp(min=torch.finfo(torch.float32).min))
+    return Draw(tokens_N, logprobs_RV[row_N, tokens_N], entropies_R[row_N])
 
 
 class Step(NamedTuple):
@@ -190,7 +193,7 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
     limits_P = torch.tensor([request.max_tokens for request in shard])
     total, width = int(counts.sum()), int(limits_P.max())
     tokens = torch.full((total, width), model.pad_id, dtype=torch.long, device=device)
-    logprobs = torch.zeros((total, width), device=device)
+    logprobs, entropies = torch.zeros((2, total, width), device=device)
     lengths = torch.zeros(total, dtype=torch.long, device=device)
     stopped = torch.zeros(total, dtype=torch.bool, device=device)
     eos, uniforms = torch.tensor(model.eos_ids, device=device), _uniforms(shard, width).to(device)
@@ -202,7 +205,8 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
     logits_RV = start.logits_PV
     for t in range(width):
         drawn = draw(logits_RV, row_N, uniforms[running, t], branches.temperatures())
-        tokens[running, t], logprobs[running, t], lengths[running] = drawn.tokens_N, drawn.logprobs_N, t + 1
+        tokens[running, t], lengths[running] = drawn.tokens_N, t + 1
+        logprobs[running, t], entropies[running, t] = drawn.logprobs_N, drawn.entropies_N
         ended = torch.isin(drawn.tokens_N, eos)
         stopped[running] = ended
         on = (~ended & (t + 1 < limits[running])).nonzero()[:, 0]
@@ -210,22 +214,25 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
             break
         running = running[on]
         logits_RV, row_N = branches.step(row_N[on], drawn.tokens_N[on], model.pad_id)
-    return _rollouts(model, shard, prompts, policy, tokens=tokens, logprobs=logprobs, lengths=lengths, stopped=stopped)
+    drawn_all = Drawn(tokens.int(), logprobs, entropies, lengths, stopped)
+    return _rollouts(model, shard, prompts, policy=policy, drawn=drawn_all)
+
+
+class Drawn(NamedTuple):
+    """Everything drawn for a shard: [N, T] but for lengths and whether the end was drawn, [N]."""
+
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    lengths: torch.Tensor
+    stopped: torch.Tensor
 
 
 def _rollouts(
-    model: CausalModel,
-    shard: Shard,
-    prompts: list[list[int]],
-    policy: str,
-    *,
-    tokens: torch.Tensor,
-    logprobs: torch.Tensor,
-    lengths: torch.Tensor,
-    stopped: torch.Tensor,
+    model: CausalModel, shard: Shard, prompts: list[list[int]], *, policy: str, drawn: Drawn
 ) -> list[Rollout]:
-    tokens_NT = tokens.cpu().numpy().astype(np.int32)
-    logprobs_NT, lengths_N, stopped_N = logprobs.cpu().numpy(), lengths.tolist(), stopped.tolist()
+    tokens_NT, logprobs_NT, entropies_NT = (x.cpu().numpy() for x in drawn[:3])
+    lengths_N, stopped_N = drawn.lengths.tolist(), drawn.stopped.tolist()
     rollouts, row = [], 0
     for request, prompt in zip(shard, prompts, strict=True):
         prompt_tokens = np.asarray(prompt, dtype=np.int32)
@@ -243,6 +250,7 @@ def _rollouts(
                     logprobs=logprobs_NT[row, :length].copy(),
                     text=model.text(completion[: length - stop].tolist()),
                     finish=Finish.STOP if stop else Finish.LENGTH,
+                    entropies=entropies_NT[row, :length].copy(),
                 )
             )
             row += 1

@@ -64,6 +64,9 @@ class HfEngine:
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
         return self._run("sample", [(shard, policy) for shard in shards])
 
+    def sample_each(self, shards: Sequence[Shard], policies: Sequence[Policy]) -> Iterator[list[Rollout]]:
+        return self._run("sample", list(zip(shards, policies, strict=True)))
+
     def score(
         self, rollouts: Sequence[Rollout], policy: Policy, *, temperature: float, kl_to: Policy | None = None
     ) -> list[TokenScore]:

@@ -1,12 +1,14 @@
 """Commands for those who write plugins: check one by the conformance kit, start one from a working package.
 
-Does: look names up, print one line per rule, write a folder; exit code 1 when a rule is broken.
+Does: look names up, print one line per rule, write a folder; exit code 1 when a rule is broken, or when so many were
+skipped that nothing can be said.
 Doesn't: hold rules (harness/testing) or templates (harness/templates). Imports neither before a command needs it.
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -19,26 +21,34 @@ KINDS = ("domain", "method", "engine")
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", default="", metavar="NAME")
 @click.pass_context
 def check(ctx: click.Context, name: str) -> None:
     """Check a domain, engine or method by every rule that runs rely on.
 
     One line per rule: passed, failed (with what was seen and what to do) or skipped (with the reason). No network is
-    used. As tests: pytest -p harness.testing --harness-check NAME.
+    used. Exit code 1 where a rule failed or more were skipped than passed. As tests: pytest -p harness.testing
+    --harness-check NAME.
     """
     from harness import config, plugins, testing
 
     config.forbid_network()
     found = plugins.load()
-    counts = dict.fromkeys(testing.Status, 0)
+    if not name:
+        known = ", ".join(sorted({known for _, known in found.registered}))
+        raise click.UsageError(f"give the NAME of what to check: {known}", ctx)
+    counts: Counter[testing.Status] = Counter()
     for registration in testing.registrations(name, found):
         click.echo(f"{registration.kind} {name} of {registration.distribution} {registration.version}")
         for finding in testing.check(registration, found):
             _print(finding)
             counts[finding.status] += 1
-    click.echo(", ".join(f"{count} {status.value}" for status, count in counts.items()))
-    if counts[testing.Status.FAILED]:
+    click.echo(", ".join(f"{counts[status]} {status.value}" for status in testing.Status))
+    if few := counts[testing.Status.SKIPPED] > counts[testing.Status.PASSED]:
+        click.echo(
+            f"More rules were skipped than passed, so little is known of {name}. The first reasons above say why."
+        )
+    if few or counts[testing.Status.FAILED]:
         ctx.exit(1)
 
 
@@ -62,3 +72,4 @@ def new(kind: str, name: str) -> None:
     folder = scaffold.create(kind, name)
     click.echo(f"{folder}: a working {kind}, its tests and a README. Next:")
     click.echo(f"  pip install --no-deps --no-build-isolation -e {folder}\n  harness check {name}")
+    click.echo(f"What to change: {folder}/harness_{name}/{kind}.py. Tests: python -m pytest {folder}")

@@ -128,7 +128,7 @@ def _line(number: int, raw: bytes | None, domain: ReadingDomain) -> Line:
 
 def _decode(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode())
+        return json.loads(raw.decode().strip())  # a place in the message is one in this line
     except UnicodeDecodeError as error:
         raise _Malformed(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except (ValueError, RecursionError) as error:

@@ -199,7 +199,9 @@ def run(
         raise UsageError(f"--require-isolation: the isolation in force is {level}, which is below landlock")
     notes = [check_output(out, source=source) if out else "", isolation.warning(level)]
     count = workers or RunSpec(domain=registration.name).num_workers
-    with completions.opened(source) as input_, Reporter(quiet=False) as reporter:
+    # On a terminal that shows the verdicts themselves, a progress bar would break their lines.
+    shown = out is None and sys.stdout.isatty()
+    with completions.opened(source) as input_, Reporter(quiet=shown) as reporter:
         for note in filter(None, notes):
             say(note)
         with writing(out) as write, VerifierPool(registration.target, workers=count, override=timeout) as pool:

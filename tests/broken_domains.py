@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -75,6 +76,14 @@ class IgnoresTheLimit(Placeholder):
 
     def problems(self, *arguments: Any, limit: int, **options: Any) -> Iterator[Problem]:
         return super().problems(*arguments, limit=limit + 1, **options)
+
+
+class NeverStops(Placeholder):
+    breaks = "domain.problems"
+
+    def problems(self, *arguments: Any, **options: Any) -> Iterator[Problem]:
+        first = next(super().problems(*arguments, **options))
+        return itertools.repeat(first)
 
 
 class OneIdForAll(Changed):
@@ -266,6 +275,11 @@ class ReadsAnything(Placeholder):
 
     def read(self, row: Mapping[str, Any]) -> Problem:
         return super().read({"question": "1?", "answer": 1, **{k: v for k, v in row.items() if k == "id"}})
+
+
+class RowsWithoutReader(Placeholder):
+    breaks = "domain.read"
+    read = property()  # type: ignore[assignment]
 
 
 class ForgetsTheAnswer(Placeholder):

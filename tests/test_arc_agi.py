@@ -110,11 +110,12 @@ JUNK = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(JUNK)
-def test_junk_gets_some_verdict_in_time(junk: str) -> None:
-    started = time.perf_counter()
-    verdict = Arc().verify(FIRST, junk)
-    assert verdict.outcome in (Outcome.WRONG, Outcome.UNPARSED, Outcome.CORRECT)
-    assert time.perf_counter() - started < 2
+def test_junk_ends_in_time_and_is_never_right(junk: str) -> None:
+    wide = replace(FIRST, answer=[[5, 4, 3, 9], [0, 6, 8, 7]])  # which no piece holds
+    started = time.process_time()
+    verdict = Arc().verify(wide, junk)
+    assert verdict.outcome in (Outcome.WRONG, Outcome.UNPARSED)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,16 @@ def test_the_types_that_json_lost_are_found_in_the_asserts(code: Code) -> None:
     assert restore("no python (", "g", [[[3]]]) == [[[3]]]
 
 
+def test_rows_of_one_prompt_and_solution_are_not_taken_for_each_other(code: Code) -> None:
+    row = {**EVALPLUS, "task_id": "one", "assertion": ""}
+    answer = fence("def swap(t): return (t[1], t[0])")
+    tuples = str(EVALPLUS["canonical_solution"]).replace("    assert type(t) is tuple\n", "")
+    for inputs in ([[[1, 2]]], [[[3, 4]], [[5, 6]]], [[["a", "b"]]]):
+        problem = code.read({**row, "canonical_solution": tuples, "base_input": inputs, "plus_input": []})
+        assert code.verify(problem, answer).outcome is Outcome.CORRECT
+        assert code.verify(problem, fence("def swap(t): return t")).outcome is Outcome.WRONG
+
+
 def test_a_solution_that_fails_is_no_fault_of_the_completion(code: Code) -> None:
     problem = code.read({**EVALPLUS, "canonical_solution": "def swap(t):\n    return t[9]\n"})
     with pytest.raises(ReferenceFailure, match="fails on input 0: IndexError"):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from math_corpus import HOSTILE_ASKED, HOSTILE_BOXED, HOSTILE_FREE, RIGHT_ASKED, RIGHT_BOXED, RIGHT_FREE
+from math_corpus import RIGHT_ASKED, RIGHT_BOXED, RIGHT_FREE
+from math_hostile import HOSTILE_ASKED, HOSTILE_BOXED, HOSTILE_FREE
 
 from harness.types import Json, Outcome, Problem
 from harness.verifying import VerifierPool
@@ -41,8 +42,8 @@ def boxed(corpus: dict[str, list[str]]) -> list[tuple[str, str]]:
 
 
 def test_the_corpora_are_as_large_as_they_claim() -> None:
-    assert len(boxed(RIGHT_BOXED)) + len(RIGHT_FREE) + len(RIGHT_ASKED) >= 250
-    assert len(boxed(HOSTILE_BOXED)) + len(HOSTILE_FREE) + len(HOSTILE_ASKED) >= 130
+    assert len(boxed(RIGHT_BOXED)) + len(RIGHT_FREE) + len(RIGHT_ASKED) == 827
+    assert len(boxed(HOSTILE_BOXED)) + len(HOSTILE_FREE) + len(HOSTILE_ASKED) == 814
 
 
 @pytest.mark.parametrize(("gold", "claim"), boxed(RIGHT_BOXED))
@@ -167,9 +168,24 @@ def test_what_is_too_large_to_work_out_hits_a_limit_at_once(gold: str, claims: l
         assert time.process_time() - started < 1.0, claim
 
 
+# Patterns that a careless regular expression reads in exponentially many ways.
+REPEATED = [
+    r"\larg",
+    r"x_a\b",
+    "ab ",
+    r"\text{cm}",
+    r" \text{ m}",
+    "1 000",
+    "(x",
+    "f(x)=",
+    r"\{1 \over ",
+    "1 cm/s ",
+    r"\text{ or }",
+]
 GIANTS = [
     "\\boxed{" * 10_000 + "70" + "}" * 10_000,
     "\\boxed{" + "{" * 10_000 + "70" + "}" * 10_000 + "}",
+    *("\\boxed{" + piece * (900 // len(piece)) + end + "}" for piece in REPEATED for end in ("", "7 = 70")),
     "\\boxed{70}" + "x" * 1_000_000,
     "\\boxed{" + "7" * 1_000_000 + "}",
     "\\boxed{" + "((" * 240 + "x" + "))" * 240 + "}",
@@ -196,66 +212,37 @@ def test_giants_take_bounded_time(gold: str) -> None:
 
 PIECES = st.sampled_from(
     [
-        r"\frac",
-        r"\sqrt",
-        r"{",
-        r"}",
-        r"(",
-        r")",
-        r"[",
-        r"1",
-        r"70",
-        r"x",
-        r"^",
-        r"_",
-        r"+",
-        r"-",
-        r"/",
-        r"=",
-        r"<",
-        r",",
-        r"or",
-        r"\text{",
-        r"\pm",
-        r"\cup",
-        r"\infty",
-        r"|",
-        r"!",
-        r"\sin",
-        r"\boxed{",
-        r"####",
-        r"answer",
-        r"is",
-        r"9^",
-        r"%",
-        r"$",
-        r"\\",
-        r"é",
+        r"\frac", r"\sqrt", "{", "}", "(", ")", "[", "1", "70", "x", "^", "_", "+", "-", "/", "=", "<", ",", "or",
+        r"\text{", r"\pm", r"\cup", r"\infty", "|", "!", r"\sin", r"\boxed{", "####", "answer", "is", "9^", "%", "$",
+        "\\\\", "é", "½", r"\over", "{:}", r"\not=", r"\mathbf{", r"\mathbb{R}", r"\setminus", r"\{", "to", "not",
+        "th", r"\int", r"\sum",
     ]
-)
+)  # fmt: skip
 JUNK = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=60).map("".join)
+# Answers that no such piece holds.
+UNHEARD = ["8675309", "x^{17}+862", "862,-911", r"\text{Evelyn}", "(862,911]", "y = -862x", "862_{13}"]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(JUNK, st.sampled_from(["70", "x^2+1", "1,-2", r"\text{Evelyn}", "(3,4]", "y = -2x", "52_8"]), st.booleans())
-def test_junk_ends_in_time_with_some_verdict(junk: str, gold: str, in_box: bool) -> None:
+@given(JUNK, st.sampled_from(UNHEARD), st.booleans())
+def test_junk_ends_in_time_and_is_never_right(junk: str, gold: str, in_box: bool) -> None:
     started = time.process_time()
     verdict = Math().verify(problem(gold), f"\\boxed{{{junk}}}" if in_box else junk)
-    assert verdict.outcome is not Outcome.ERROR
+    assert verdict.outcome in (Outcome.WRONG, Outcome.UNPARSED, Outcome.TIMEOUT)
     assert time.process_time() - started < 1.0
 
 
 def test_the_pool_kills_what_math_verify_does_not_finish_and_the_rest_goes_on() -> None:
     """Only a reference that our own reader does not know goes to math-verify, whose time has no bound."""
     asked = problem(r"\sum_{k=1}^{n} k^{2}")
-    hang, right, wrong = r"\sum_{k=1}^{n} 9^{9^{9^{9}}}", r"\sum_{k=1}^{n}  k^{2}", r"\text{nothing}"
+    hang, right, wrong = r"\sum_{k=1}^{n} ((9^{999})^{999})^{999}", r"\sum_{k=1}^{n}  k^{2}", r"\text{nothing}"
     with VerifierPool(TARGET) as pool:
         verdicts = pool.verify([(asked, f"\\boxed{{{claim}}}") for claim in (hang, right, wrong)])
     assert [v.outcome.value for v in verdicts] == ["timeout", "correct", "wrong"]
     assert "killed after" in verdicts[0].detail
-    # Twice the limit and the start of a fresh worker in between are below two seconds on a machine that is not busy.
-    assert Math().time_limit(asked) == 0.5
-    assert 0.5 <= verdicts[0].seconds < 1.0
+    # Twice the limit and the starts of two fresh workers are below two seconds on a machine that is not busy.
+    assert Math().time_limit(asked) == 0.3
+    assert 0.3 <= verdicts[0].seconds < 0.8
 
 
 EVALUATION = r"""

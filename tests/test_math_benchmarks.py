@@ -3,6 +3,7 @@ r"""Rows as problems, the public benchmarks by name, and every reference answer 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from harness_math.verify import golds
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not (DATA / "math").is_dir(), reason="needs ../shared/data/math")
+pytestmark = pytest.mark.filterwarnings("ignore:.*published rows")
 NAMES = {
     "ladder": ("train", "selection", "test"),
     "gsm8k": ("train", "selection", "test"),
     "dsr_sub": ("train", "selection"),
-    **dict.fromkeys(("pi1", "pi2", "pi13", "pi1209"), ("train",)),
+    **dict.fromkeys(("pi1", "pi2", "pi13", "pi1209"), ("train", "selection")),
     **dict.fromkeys(
-        ("math500", "math500_dev", "aime24", "aime25", "amc23", "minerva", "olympiadbench"),
+        ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench"),
         ("test",),
     ),
 }
@@ -134,7 +136,6 @@ def test_benchmarks_say_what_they_are() -> None:
         assert benchmark.answer_format == ("strict" if benchmark.name == "ladder" else "lenient")
         assert benchmark.licence
         assert benchmark.source
-    assert "250 of its 500" in known["math500_dev"].source
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ladder"])
@@ -155,8 +156,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _out_of_reach)
     with pytest.raises(UsageError, match=r"math/aime24.jsonl"):
         drawn("aime24", "test")
-    with pytest.raises(UsageError, match=r"no published set: .*math/math500_dev.jsonl"):
-        drawn("math500_dev", "test")
 
 
 @real
@@ -164,7 +163,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
     ("name", "split", "count"),
     [
         ("gsm8k", "test", 1319),
-        ("math500_dev", "test", 250),
+        ("math500", "test", 250),
         ("aime24", "test", 30),
         ("aime25", "test", 30),
         ("amc23", "test", 40),
@@ -206,15 +205,25 @@ def test_the_single_examples_are_the_published_ones_and_never_selected(files: Pa
         assert problem.prompt == row["prompt"][0]["content"]
         assert problem.answer == row["reward_model"]["ground_truth"]
         assert problem.content_hash in train
+        assert [p.prompt for p in drawn(name, "selection")] == [p.prompt for p in drawn("dsr_sub", "selection")]
 
 
 @real
-def test_half_of_math500_is_not_math500(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_a_set_is_said_to_be_one(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(UserWarning, match="math500_dev.jsonl has 250 of the 500 published rows"):
+        part = drawn("math500", "test")
     (tmp_path / "math").mkdir()
-    (tmp_path / "math" / "math500.jsonl").write_bytes((files / "math" / "math500_dev.jsonl").read_bytes())
+    lines = (files / "math" / "math500_dev.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    (tmp_path / "math" / "math500.jsonl").write_text("\n".join(lines[:249]), encoding="utf-8")
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
-    with pytest.raises(UsageError, match="has 250 rows and must have 500"):
+    with pytest.raises(UsageError, match="has 249 rows and must have 500"):
         drawn("math500", "test")
+    more = [json.dumps({"problem": f"p{i}", "answer": "1"}) for i in range(250)]
+    (tmp_path / "math" / "math500.jsonl").write_text("\n".join([*lines, *more]), encoding="utf-8")
+    (tmp_path / "math" / "math500_dev.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawn("math500", "test")[:250] == part, "the whole set wins over a part of it"
 
 
 @real
@@ -230,7 +239,7 @@ def test_another_dsr_sub_is_refused(files: Path, tmp_path: Path, monkeypatch: py
 @real
 def test_test_sets_do_not_overlap_with_training_sets(files: Path) -> None:
     train = {p.content_hash for name in ("gsm8k", "dsr_sub") for p in drawn(name, "train") + drawn(name, "selection")}
-    for name in ("gsm8k", "aime24", "aime25", "amc23", "minerva", "olympiadbench", "math500_dev"):
+    for name in ("gsm8k", "aime24", "aime25", "amc23", "minerva", "olympiadbench", "math500"):
         assert not train & {problem.content_hash for problem in drawn(name, "test")}, name
 
 
@@ -286,7 +295,7 @@ def test_published_solutions_are_judged_right(files: Path) -> None:
 @real
 def test_specimens_of_public_problems_hold_in_the_pool(files: Path) -> None:
     domain = Math()
-    names = ("gsm8k", "math500_dev", "aime25", "amc23", "minerva", "olympiadbench")
+    names = ("gsm8k", "math500", "aime25", "amc23", "minerva", "olympiadbench")
     problems = [problem for name in names for problem in drawn(name, "test", limit=25)] + drawn("pi13", "train")
     specimens = [(problem, specimen) for problem in problems for specimen in domain.specimens(problem)]
     with VerifierPool("harness_math.domain:Math", workers=2) as pool:

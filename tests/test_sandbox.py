@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -21,13 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
+from harness.types import Outcome
+from harness.verifying import VerifierPool
 from harness_code import jobs, plain, seccomp, visible
 from harness_code import sandbox as sandboxes
 from harness_code.comparing import first_difference, identical, oracle_of, same
 from harness_code.confining import LEVELS
-from harness_code.jobs import SandboxFailure
+from harness_code.domain import Code
+from harness_code.jobs import Ending, SandboxFailure
 from harness_code.plain import encode
-from harness_code.sandbox import Exam, Limits, Report, Sandbox, _decode_reply, level, probe, require
+from harness_code.sandbox import Exam, Limits, Report, Sandbox, _decode_reply, _unanswered, level, probe, require
 
 HUMANEVAL = Path(__file__).parents[2] / "shared" / "data" / "code" / "humaneval.jsonl"
 INPUTS = [[[]], [[2, 3, 4]], [[1, 1]], [[-2]]]
@@ -114,6 +118,23 @@ HOSTILE = {
 @pytest.mark.parametrize("failure", HOSTILE)
 def test_hostile_programs_fail_with_their_reason(sandbox: Sandbox, failure: str) -> None:
     assert sandbox.run(HOSTILE[failure], "f", INPUTS, SHORT) == Report((), "", failure)
+
+
+def test_what_ends_a_job_is_told_by_how_it_ends_not_by_its_seconds(sandbox: Sandbox) -> None:
+    """The kernel's limit and the CPU seconds it reports are two clocks: beside short neighbours they have differed by 40 %."""
+    killed = Ending(status=signal.SIGKILL, cpu=0.1, late=False, closed=True, own=True)
+    assert _unanswered(killed).limit == "time"
+    assert _unanswered(killed._replace(own=False)) == Report((), "", "no answer, signal 9")
+    started = time.monotonic()
+    closing = "import os, time\ndef f(a):\n    os.closerange(0, 64)\n    time.sleep(60)"
+    assert sandbox.run(closing, "f", INPUTS, SHORT) == Report((), "", "no answer, signal 9")
+    assert sandbox.run(LOOPS["loop"], "f", INPUTS, SHORT).limit == "time"
+    assert time.monotonic() - started < 15
+
+
+def test_what_a_program_says_that_it_raised_is_printable() -> None:
+    claim = {"calls": [], "raised": "\x1b[31m\ud800\n"}
+    assert _decode_reply(json.dumps(claim).encode()).failure == "\\x1b[31m\\ud800\\n"
 
 
 def test_cyclic_data_is_no_answer(sandbox: Sandbox) -> None:
@@ -283,6 +304,7 @@ def test_values_survive_the_way_with_their_types(value: Any) -> None:
         ([1], [1, 2], False),
         ({"a": 0.1}, {"a": 0.1 + 1e-12}, True),
         ({"a": 1}, {"b": 1}, False),
+        ({"a": 1}, {10**5000: 1}, False),
         ({1, 2}, {2, 1}, True),
         ("1", 1, False),
         (None, 0, False),
@@ -354,6 +376,13 @@ def test_comparison_as_evalplus_does_it() -> None:
     assert not first_difference([[[-6, 11, -6, 1]]], [1.0], [3.0], atol=1e-4, oracle="zero")
     assert first_difference([[[-6, 11, -6, 1]]], [1.0], ["3"], atol=1e-4, oracle="zero") == 0
     assert first_difference([[12345, 9]], [8], [14], atol=0.0, oracle="digits") is None
+    # Values that raise where they are compared, or that were chosen to make a set take quadratic time.
+    for value in (Decimal("sNaN"), [Decimal("sNaN")], [10**400, 1], [complex(1e308, 1e308), 1]):
+        assert differs([1.5, 2.5], value)
+    started = time.process_time()
+    assert differs([1, 2], [k * (2**61 - 1) for k in range(1, 100_000)], oracle="sets")
+    assert not differs([1, 2], [2, 1] * 100, oracle="sets")
+    assert time.process_time() - started < 1
     assert oracle_of("HumanEval/32", "find_zero") == "zero"
     assert oracle_of("Mbpp/2", "similar_elements") == "sets"
     assert oracle_of("Mbpp/2", "other") == oracle_of("", "similar_elements") == ""
@@ -416,7 +445,7 @@ def depth(node):
 def count(items):
     yield from items
 def fail(kind):
-    raise {"value": ValueError, "own": type("Own", (KeyError,), {}), "exit": SystemExit}[kind]
+    raise {"value": ValueError, "own": type("Own", (KeyError,), {}), "exit": SystemExit, "stop": StopIteration}[kind]
 def grow(items):
     items.append(1)
     return items
@@ -436,6 +465,7 @@ NAMES = ["Node", "depth", "count", "fail", "grow", "absent"]
         ("g = count([1])\nnext(g)\ntry:\n    next(g)\nexcept StopIteration:\n    pass\nelse:\n    assert False", ""),
         ("mine = [0]\nassert grow(mine) == [0, 1]\nassert mine == [0]", ""),
         ("try:\n    fail('value')\nexcept ValueError:\n    pass", ""),
+        ("assert all(map(fail, ['stop']))", "RuntimeError"),
         ("try:\n    fail('own')\nexcept KeyError:\n    pass", ""),
         ("fail('exit')", "RuntimeError"),
         ("assert absent(1) == 1", "NameError"),
@@ -527,35 +557,93 @@ def test_an_interruption_leaves_no_job_behind(sandbox: Sandbox, monkeypatch: pyt
     assert sandbox.run(ONE, "f", INPUTS, SHORT).calls
 
 
+# Ends with this process, so that a killed test run leaves no spinning program behind either.
+WORKER = """
+import ctypes, os, signal, sys
+sys.path[:] = {path!r}
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+from harness_code.sandbox import Exam, Limits, Sandbox
+sandbox, limits = Sandbox({level!r}), Limits(cpu=60, wall=60.0)
+sandbox.run("def f(a): return 1", "f", [[[]]], limits)
+print(sandbox._interpreter.process.pid, flush=True)
+sandbox.examine({program!r}, Exam("", "while True: f(1)", ["f"]), limits=limits)
+"""
+SPINNING = {
+    "loop": "def f(a):\n    while True: pass",
+    "closed pipes": "import os\ndef f(a):\n    os.closerange(0, 64)\n    while True: pass",
+    "deaf": "import signal\nfor k in range(1, 65):\n    try: signal.signal(k, signal.SIG_IGN)\n    except (OSError, ValueError): pass\ndef f(a):\n    while True: pass",
+    "stopped": "import os, signal\ndef f(a):\n    os.kill(os.getpid(), signal.SIGSTOP)\n    while True: pass",
+    "threads": "import threading\ndef spin():\n    while True: pass\ndef f(a):\n    [threading.Thread(target=spin).start() for _ in range(9)]\n    spin()",
+    "questions": "import ctypes, os\nctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\ndef f(a): return [os.getpid()]",
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
+@pytest.mark.parametrize("victim", ["judge", "interpreter"])
+@pytest.mark.parametrize("spinning", SPINNING)
 @pytest.mark.parametrize("name", LEVELS)
-def test_nothing_survives_a_killed_worker(name: str) -> None:
+def test_nothing_survives_a_killed_judge_or_interpreter(name: str, spinning: str, victim: str) -> None:
     if reason := refused(name):
         pytest.skip(reason)
-    script = f"""
-import sys
-sys.path[:] = {sys.path!r}
-from harness_code.sandbox import Sandbox, Limits
-sandbox = Sandbox({name!r})
-sandbox.run("def f(a): return 1", "f", [[[]]], Limits())
-print("ready", flush=True)
-sandbox.run("def f(a):\\n    while True: pass", "f", [[[]]], Limits(cpu=500, wall=500.0))
-"""
-    worker = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    script = WORKER.format(path=sys.path, level=name, program=SPINNING[spinning])
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert worker.stdout is not None
-    assert worker.stdout.readline() == "ready\n"
-    # The interpreter at level "full" is two processes, outside and inside its namespaces; the job comes on top.
-    least, deadline = 3 if name == "full" else 2, time.monotonic() + 20
-    while len(started := _of_interpreter(worker.pid)) < least and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
+    interpreter = int(worker.stdout.readline())
+    # The interpreter at level "full" is two processes, outside and inside its namespaces; two jobs come on top.
+    least = 4 if name == "full" else 3
+    _await(lambda: len(_of_interpreter(worker.pid)) >= least or spinning == "closed pipes", seconds=20)
+    time.sleep(0.1)
+    os.kill(worker.pid if victim == "judge" else interpreter, signal.SIGKILL)
+    worker.wait(10)
     worker.stdout.close()
-    assert len(started) >= least
-    deadline = time.monotonic() + 5
-    while _of_interpreter(worker.pid) and time.monotonic() < deadline:
+    _await(lambda: not _of_interpreter(worker.pid), seconds=2)
+
+
+def _await(condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert not _of_interpreter(worker.pid)
+
+
+def at_full() -> Code:
+    return Code(Sandbox("full"))
+
+
+def at_landlock() -> Code:
+    return Code(Sandbox("landlock"))
+
+
+def at_rlimits() -> Code:
+    return Code(Sandbox("rlimits"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("name", LEVELS)
+def test_nothing_survives_the_hard_kill_of_a_pool(name: str) -> None:
+    if reason := refused(name):
+        pytest.skip(reason)
+    target = f"{__name__}:at_{name}"
+    row = {"prompt": "def f(a):\n", "entry_point": "f", "inputs": [[1]], "expected": [1]}
+    problem = Code().read(row)
+    with VerifierPool(target, override=1.0) as pool:
+        (verdict,) = pool.verify([(problem, SPINNING["loop"])])
+        assert (verdict.outcome, verdict.detail[:14]) == (Outcome.TIMEOUT, "time: killed a")
+        _await(lambda: not _orphans(), seconds=2)
+
+
+def _orphans() -> list[int]:
+    """Running interpreters, jobs included, whose judge is gone."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_text().split("\0")
+            judge = words[-3] if any("runner.main" in word for word in words) else "self"
+            if not Path("/proc", judge).exists() and _running(path.parent.name):
+                found.append(int(path.parent.name))
+    return found
 
 
 def _of_interpreter(parent: int) -> list[int]:

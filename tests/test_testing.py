@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import broken_domains
 import broken_engines
@@ -18,9 +21,10 @@ from harness import authoring, plugins, testing
 from harness.cli import Friendly
 from harness.errors import UnknownName
 from harness.plugins import Broken, Plugins, Registration
-from harness.testing import rules
+from harness.testing import probing, rules
 from harness.testing.rules import Finding, NotApplicable, Rule, RuleBroken, Status
 from harness.testing.watching import StandIn
+from harness.types import Outcome, Problem, Verdict
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FOUND = plugins.load({})
@@ -89,7 +93,69 @@ def test_a_domain_that_cannot_be_imported_is_a_finding() -> None:
     (first, *rest) = testing.check(registration("domain", target="no_such_module:Domain"), FOUND)
     assert (first.rule, first.status) == ("domain.metadata", Status.FAILED)
     assert "no_such_module" in first.note
+    assert "no_such_module:Domain" in first.remedy
     assert {found.status for found in rest} == {Status.SKIPPED}
+
+
+class WithoutData(broken_domains.Placeholder):
+    """What a domain of public sets is where none of them can be had."""
+
+    def problems(self, benchmark: str, split: str, **options: Any) -> Iterator[Problem]:
+        if benchmark == "ladder":
+            raise UnknownName("data set", "far.jsonl", ["near.jsonl"])
+        return super().problems(benchmark, split, **options)
+
+
+class WithoutDataAndRows(WithoutData):
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        return iter(())
+
+
+class AnyNumberWithoutData(WithoutData, broken_domains.Judging):
+    def change(self, verdict: Verdict, problem: Problem, completion: str) -> Verdict:
+        return replace(verdict, outcome=Outcome.CORRECT) if verdict.extracted else verdict
+
+
+class SaysNothing(broken_domains.Placeholder):
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        time.sleep(60)
+        raise AssertionError
+
+
+class Raises(broken_domains.Placeholder):
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        raise KeyError("claim")
+
+
+def checked(kind: type) -> list[Finding]:
+    return list(testing.check(registration("domain", target=f"test_testing:{kind.__name__}"), FOUND))
+
+
+def test_where_no_benchmark_is_there_verdicts_are_checked_on_rows() -> None:
+    findings = checked(WithoutData)
+    assert failed(iter(findings)) == {}
+    skipped = {found.rule.removeprefix("domain.") for found in findings if found.status is Status.SKIPPED}
+    assert skipped == {"draw", "problems", "ids", "splits", "repeatable", "lenient"}
+    assert "made from rows() instead: 1" in next(found.note for found in findings if found.rule == "domain.draw")
+    assert "domain.near_miss" in failed(iter(checked(AnyNumberWithoutData)))
+
+
+def test_a_plugin_of_which_little_can_be_checked_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Plugins()
+    found.registered = {("domain", "placeholder"): registration("domain", target="test_testing:WithoutDataAndRows")}
+    code, output = invoke("check", "placeholder", found=found, monkeypatch=monkeypatch)
+    assert code == 1
+    assert "3 passed, 0 failed, 18 skipped\nMore rules were skipped than passed" in output
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(SaysNothing, "no verdict within 1 s"), (Raises, "KeyError: 'claim'; File \"" + __file__)],
+    ids=["hangs", "raises"],
+)
+def test_a_verifier_without_verdicts_is_told_apart(kind: type, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "SECONDS", 1.0 if kind is SaysNothing else probing.SECONDS)
+    assert said in failed(iter(checked(kind)))["domain.verdict"]
 
 
 def test_benchmarks_that_are_not_there_are_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +248,9 @@ def test_the_command_ends_in_0_without_failures_and_in_2_for_a_wrong_name(monkey
     code, output = invoke("check", "bse", found=FOUND, monkeypatch=monkeypatch)
     assert code == 2
     assert 'did you mean "base"?' in output
+    code, output = invoke("check", found=FOUND, monkeypatch=monkeypatch)
+    assert code == 2
+    assert "what to check: ai2_arc, arc, base" in " ".join(output.split())
 
 
 def test_rules_are_items_of_pytest(tmp_path: Path) -> None:

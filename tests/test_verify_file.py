@@ -172,6 +172,7 @@ def test_public_rows_of_math_through_the_command(file: str, tmp_path: Path) -> N
 
 BAD = [
     ("{", "not JSON"),
+    ('{"id": 1, "problem": ', "not JSON: Expecting value: line 1 column 21 (char 20)"),
     ("[1]", "a line is a JSON object"),
     ('"text"', "found text"),
     ("null", "found null"),
@@ -436,6 +437,21 @@ def test_a_closed_output_ends_without_a_traceback(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_verdicts_on_a_terminal_are_whole_lines(tmp_path: Path) -> None:
+    """A progress bar there would have them wrapped at the width of the terminal."""
+    write(tmp_path / "in.jsonl", [line("an id of some length " * 10, "B")])
+    ours, theirs = os.openpty()
+    command = [str(Path(sys.executable).with_name("harness")), "verify", "--domain", "ai2_arc", "in.jsonl"]
+    with open(ours, "rb", buffering=0) as shown:
+        done = subprocess.run(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60, check=False, cwd=tmp_path
+        )
+        os.close(theirs)
+        first, *_ = shown.read(1 << 16).splitlines()
+    assert done.returncode == 0
+    assert json.loads(first)["outcome"] == "correct"
 
 
 def test_lines_are_read_without_being_held() -> None:

@@ -47,7 +47,8 @@ def draw(subject: DomainSubject) -> str:
     """Problems come, from at least one benchmark, without a network; a UsageError says what is missing."""
     absent = [f"{name} skipped: {reason}" for name, reason in subject.absent.items()]
     if not subject.drawn:
-        raise NotApplicable("\n".join(["no benchmark can be drawn here", *absent]))
+        instead = f"no benchmark can be drawn here; problems made from rows() instead: {len(subject.tried)}"
+        raise NotApplicable("\n".join([instead, *absent]))
     for name, splits in subject.drawn.items():
         empty = [split for split, problems in splits.items() if not problems]
         demand(not empty, f"{name} has no problems for {', '.join(empty)}", remedy="yield some, or drop the split")
@@ -79,7 +80,7 @@ def problems(subject: DomainSubject) -> str:
         count += 1
     for name, splits in subject.drawn.items():
         for split, found in splits.items():
-            seen = f"{name}, {split}: {len(found)} problems at limit={DRAWN}"
+            seen = f"{name}, {split}: more than {DRAWN} problems at limit={DRAWN}"
             demand(len(found) <= DRAWN, seen, remedy="stop at limit")
     return f"{count} problems"
 
@@ -115,11 +116,9 @@ def repeatable(subject: DomainSubject) -> str:
     """The same seed gives the same problems in the same order."""
     for name, drawn in subject.drawn.items():
         for split in drawn:
-            again = list(subject.domain.problems(name, split, seed=0, limit=DRAWN))
+            same = subject.draw(name, split) == drawn[split]
             different = f"{name}, {split}: two draws with one seed differ"
-            demand(
-                again == drawn[split], different, remedy="draw all randomness from harness.seeds with the seed given"
-            )
+            demand(same, different, remedy="draw all randomness from harness.seeds with the seed given")
     return "drawn twice with one seed"
 
 
@@ -128,7 +127,7 @@ def names(subject: DomainSubject) -> str:
     try:
         list(subject.domain.problems("no such benchmark", "test", seed=0, limit=1))
     except UsageError as error:
-        known = [name for name in subject.drawn if name in str(error)]
+        known = [benchmark.name for benchmark in subject.benchmarks if benchmark.name in str(error)]
         demand(bool(known), f"the message names no benchmark: {shown(str(error))}", remedy=_NAMES_REMEDY)
         return shown(str(error))
     raise RuleBroken("an unknown benchmark gave problems", _NAMES_REMEDY)
@@ -139,6 +138,8 @@ _NAMES_REMEDY = "raise harness.errors.UnknownName(kind, name, known)"
 
 def specimens(subject: DomainSubject) -> str:
     """Every problem has specimens: at least one gold and one that is not."""
+    if not subject.tried:
+        raise NotApplicable("no problem to try: no benchmark can be drawn here, and no rows() gives one")
     for name, problem, found in subject.specimens:
         where = f"{name}, problem {problem.id}"
         for one in found:
@@ -152,6 +153,7 @@ def specimens(subject: DomainSubject) -> str:
 _BOTH = "yield a right completion, near misses, and whatever might cheat the verifier"
 
 
+_WHOLE = ("domain.draw", "domain.problems")
 _VERDICTS = ("domain.specimens", "domain.verdict")
 RULES = (
     Rule("domain.metadata", metadata),
@@ -160,8 +162,8 @@ RULES = (
     Rule("domain.ids", ids, ("domain.problems",)),
     Rule("domain.splits", splits, ("domain.problems",)),
     Rule("domain.repeatable", repeatable, ("domain.problems",)),
-    Rule("domain.names", names, ("domain.draw",)),
-    Rule("domain.specimens", specimens, ("domain.problems",)),
+    Rule("domain.names", names, ("domain.metadata",), unless=("domain.draw",)),
+    Rule("domain.specimens", specimens, ("domain.metadata",), unless=_WHOLE),
     Rule("domain.verdict", verdicts.verdict, ("domain.specimens",)),
     Rule("domain.gold", verdicts.gold, _VERDICTS),
     Rule("domain.near_miss", verdicts.near_miss, _VERDICTS),

@@ -8,19 +8,23 @@ Doesn't: judge in this process: a hostile specimen could hang or kill it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from harness.contracts import Benchmark, Domain, Specimen
-from harness.errors import UsageError
+from harness.errors import BadRow, UsageError
 from harness.plugins import Registration
 from harness.testing.junk import JUNK, SMALL
+from harness.testing.rules import loaded
 from harness.types import Outcome, Problem, Verdict
 from harness.verifying import VerifierPool
 
 DRAWN = 120  # problems of each split whose ids and hashes are compared
 TRIED = 12  # problems in all whose specimens are judged
+ROWS_OF_ITS_OWN = "rows"  # stands for a benchmark where problems are made from rows()
 Drawn = Mapping[str, Mapping[str, Sequence[Problem]]]
 
 
@@ -56,7 +60,7 @@ class DomainSubject:
 
     @cached_property
     def domain(self) -> Any:
-        return self.registration.load()()
+        return loaded(self.registration)()
 
     @cached_property
     def benchmarks(self) -> list[Benchmark]:
@@ -68,13 +72,14 @@ class DomainSubject:
         absent: dict[str, str] = {}
         for benchmark in self.benchmarks:
             try:
-                drawn[benchmark.name] = {
-                    split: list(self.domain.problems(benchmark.name, split, seed=0, limit=DRAWN))
-                    for split in benchmark.splits
-                }
+                drawn[benchmark.name] = {split: self.draw(benchmark.name, split) for split in benchmark.splits}
             except UsageError as reason:
                 absent[benchmark.name] = str(reason)
         return drawn, absent
+
+    def draw(self, benchmark: str, split: str) -> list[Problem]:
+        """DRAWN problems, and one more from a domain that does not stop there: it may never stop."""
+        return list(islice(self.domain.problems(benchmark, split, seed=0, limit=DRAWN), DRAWN + 1))
 
     @property
     def drawn(self) -> Drawn:
@@ -88,13 +93,30 @@ class DomainSubject:
 
     @cached_property
     def tried(self) -> list[tuple[str, Problem]]:
-        """A few problems of every benchmark that is there, of its last split."""
+        """A few problems of every benchmark that is there, of its last split; where none is, those of its rows."""
+        if not self.drawn:
+            return [(ROWS_OF_ITS_OWN, problem) for problem in self.of_rows]
         each = max(2, TRIED // max(1, len(self.drawn)))
         return [
             (name, problem)
             for name, splits in self.drawn.items()
             for problem in list(splits.values())[-1][:each]
         ]  # fmt: skip
+
+    @cached_property
+    def of_rows(self) -> list[Problem]:
+        """Problems made from the domain's own example rows; none from a row that it refuses."""
+        found = []
+        for row in self.rows:
+            with suppress(BadRow):
+                found.append(self.domain.read(row))
+        return found
+
+    @cached_property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The domain's own example rows; none where it offers or reads none."""
+        offered = getattr(self.domain, "rows", None)
+        return list(offered()) if offered is not None and hasattr(self.domain, "read") else []
 
     @cached_property
     def specimens(self) -> list[tuple[str, Problem, list[Specimen]]]:

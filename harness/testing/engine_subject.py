@@ -26,6 +26,7 @@ from harness.config import EngineSpec
 from harness.contracts import Engine
 from harness.directions import PolicyGradient
 from harness.plugins import Plugins, Registration
+from harness.testing.rules import loaded
 from harness.types import Direction, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
 
 MODEL = "tiny"
@@ -81,7 +82,7 @@ class EngineSubject:
     def make(self, model: str = MODEL, **options: Any) -> Engine:
         """A fresh engine, in fp32 and on one worker where nothing else is asked for."""
         defaults = {**asdict(EngineSpec()), "dtype": "float32", "workers": 1, "shard_rollouts": SAMPLES * 2}
-        engine: Engine = self.registration.load()(model, self.root, {**defaults, **options})
+        engine: Engine = loaded(self.registration)(model, self.root, {**defaults, **options})
         self._made.append(engine)
         return engine
 

@@ -18,6 +18,7 @@ from harness import config, leaderboard, pipeline, store
 from harness.config import RunSpec
 from harness.pipeline import Finished
 from harness.plugins import Plugins, Registration
+from harness.testing.rules import loaded
 from harness.testing.watching import StandIn, Watch, WatchedEngine, WatchedMethod
 
 ENGINE = DOMAIN = "tabular"
@@ -61,7 +62,7 @@ class MethodSubject:
 
     @cached_property
     def method(self) -> Any:
-        return self.registration.load()()
+        return loaded(self.registration)()
 
     @cached_property
     def straight(self) -> Ran:

@@ -30,19 +30,19 @@ class Probed(NamedTuple):
 
 
 def probe(target: str, problem: Problem, completion: str) -> Probed:
-    """Look at the verdict that the domain at `target` gives. Raises subprocess.TimeoutExpired after SECONDS."""
+    """Look at the verdict that the domain at `target` gives; that it gives none within SECONDS is a fault too."""
+    command = [sys.executable, "-c", _BOOT, json.dumps(sys.path)]
     request = pickle.dumps((target, problem, completion))
-    done = subprocess.run(
-        [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
-        input=request,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(command, input=request, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Probed([], [f"verify gave no verdict within {SECONDS:.0f} s"], [])
     lines = done.stdout.decode(errors="replace").splitlines()
     if done.returncode or not lines:
-        last = done.stderr.decode(errors="replace").strip().splitlines()
-        return Probed([], [f"verify ended its process with status {done.returncode}", *last[-1:]], [])
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        places = [line.strip() for line in said if line.startswith('  File "')]
+        ended = f"verify ended its process with status {done.returncode}"
+        return Probed([], [ended, *said[-1:], *places[-1:]], [])
     return Probed(**json.loads(lines[-1]))
 
 

@@ -13,7 +13,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.plugins import Registration
 
 SHOWN_CHARS = 60
 
@@ -49,11 +54,15 @@ class NotApplicable(Exception):
 
 
 class Rule(NamedTuple):
-    """`test` looks at a subject and returns a note, or raises RuleBroken or NotApplicable. Its docstring is the promise."""
+    """`test` looks at a subject and returns a note, or raises RuleBroken or NotApplicable. Its docstring is the promise.
+
+    It is judged where all of `needs` passed and none of `unless` failed.
+    """
 
     name: str
     test: Callable[[Any], str]
     needs: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
 
     @property
     def promise(self) -> str:
@@ -66,17 +75,26 @@ def demand(holds: bool, seen: str, *, remedy: str) -> None:
         raise RuleBroken(seen, remedy)
 
 
+def loaded(registration: Registration) -> Any:
+    """What is registered. Raises RuleBroken when it cannot be imported."""
+    try:
+        return registration.load()
+    except HarnessError as error:
+        remedy = f'the registered target is "{registration.target}": a module that can be imported, and a name in it'
+        raise RuleBroken(str(error), remedy) from error
+
+
 def findings(rules: Sequence[Rule], subject: Any) -> Iterator[Finding]:
     """One finding per rule, in order, as each is judged."""
-    held: set[str] = set()
+    known: dict[str, Status] = {}
     for rule in rules:
-        missing = [name for name in rule.needs if name not in held]
+        missing = [name for name in rule.needs if known.get(name) is not Status.PASSED]
+        missing += [name for name in rule.unless if known.get(name) is Status.FAILED]
         if missing:
-            yield Finding(rule.name, Status.SKIPPED, f"needs {', '.join(missing)}")
-            continue
-        found = _judge(rule, subject)
-        if found.status is Status.PASSED:
-            held.add(rule.name)
+            found = Finding(rule.name, Status.SKIPPED, f"needs {', '.join(missing)}")
+        else:
+            found = _judge(rule, subject)
+        known[rule.name] = found.status
         yield found
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import BadRow
-from harness.testing.domain_subject import Case, DomainSubject, Judged, leniently, readings
+from harness.testing.domain_subject import ROWS_OF_ITS_OWN, Case, DomainSubject, Judged, leniently, readings
 from harness.testing.junk import ROWS
 from harness.testing.probing import probe
 from harness.testing.rules import NotApplicable, RuleBroken, demand, shown
@@ -44,7 +44,8 @@ def verdict(subject: DomainSubject) -> str:
             f"the domain: {'; '.join(found.domain)}",
             remedy="define __reduce__ to leave out what is open",
         )
-        demand(not found.verdict, f"{case.place}: {'; '.join(found.verdict)}", remedy="see harness.types.Verdict")
+        seen = f"{case.place}: {'; '.join(found.verdict)}"
+        demand(not found.verdict, seen, remedy="return a harness.types.Verdict, whatever a completion says")
         demand(
             not found.pickled, f"{case.place}: the verdict {'; '.join(found.pickled)}", remedy="keep plain values in it"
         )
@@ -181,12 +182,13 @@ def lenient(subject: DomainSubject) -> str:
 def read(subject: DomainSubject) -> str:
     """Rows become problems and survive the way; a row that is not understood is a BadRow that names the field."""
     reader = getattr(subject.domain, "read", None)
+    if reader is None and hasattr(subject.domain, "rows"):
+        raise RuleBroken("rows() gives rows that nothing reads", "implement read(row)")
     if reader is None:
         raise NotApplicable("no read(row): `harness verify` and --data will not take this domain")
     for row in ROWS:
         _refused(reader, row)
-    rows: Sequence[Mapping[str, Any]] = list(getattr(subject.domain, "rows", list)())
-    for row in rows:
+    for row in subject.rows:
         problem = reader(row)
         seen = f"the row {shown(row)} becomes {shown(problem)}"
         good = isinstance(problem, Problem) and bool(problem.id) and not problem.strict
@@ -194,7 +196,7 @@ def read(subject: DomainSubject) -> str:
         demand(reader(json.loads(json.dumps(row))) == problem, f"{seen}, then another", remedy="read must be pure")
         whole = is_json(problem.answer) and is_json(problem.meta)
         demand(whole and pickle.loads(pickle.dumps(problem)) == problem, seen, remedy="keep JSON in answer and meta")
-    return f"{len(ROWS)} rows refused, {len(rows)} rows of its own read"
+    return f"{len(ROWS)} rows refused, {len(subject.rows)} rows of its own read"
 
 
 def _refused(reader: Any, row: Mapping[str, object]) -> None:
@@ -209,16 +211,14 @@ def _refused(reader: Any, row: Mapping[str, object]) -> None:
 
 def rows(subject: DomainSubject) -> str:
     """What a row became can be judged: its gold is CORRECT."""
-    offered = getattr(subject.domain, "rows", None)
-    if offered is None:
+    if not subject.rows:
         raise NotApplicable("no rows(): yield one row of each kind that read understands")
-    problems = [subject.domain.read(row) for row in offered()]
     cases = [
-        Case("rows", problem, "gold", "gold", one.completion, one.expected)
-        for problem in problems
+        Case(ROWS_OF_ITS_OWN, problem, "gold", "gold", one.completion, one.expected)
+        for problem in subject.of_rows
         for one in subject.domain.specimens(problem)
         if one.expected is Outcome.CORRECT
     ]
     for one in subject.judge(cases):
         demand(one.verdict.outcome is Outcome.CORRECT, _show(one), remedy="keep all that verify needs in the problem")
-    return f"{len(cases)} gold specimens of {len(problems)} rows"
+    return f"{len(cases)} gold specimens of {len(subject.rows)} rows"

@@ -22,19 +22,23 @@ CLAIM_CHARS = 1000
 
 _BOX = re.compile(r"\\boxed\s{0,3}\{((?:[^{}]|\{[^{}]*+\})*+)\}")
 _SAID = re.compile(
-    r"####|\b(?:answer|(?:correct|right|best) (?:choice|option|one))[*_]{0,2}(?:\s{1,3}is\b|\s{0,3}[:=]|(?= ?[1-9]\b))",
+    r"####|<answer>|\b(?:answer|(?:correct|right|best) (?:choice|option|one))[*_]{0,2}(?:\s{1,3}is\b|\s{0,3}[:=]|(?= ?[1-9]\b))",
     re.IGNORECASE,
 )
 # Marks that only decorate: Markdown, LaTeX's $ \( \[, and quotes around one character.
-_DECORATION = re.compile(r"[*$`]|\\[()\[\]]|(?<!\w)[\"'“‘](?=\w[\"'”’])|(?<=[\"'“‘]\w)[\"'”’](?!\w)")
+_DECORATION = re.compile(r"</?[a-z]{1,10}>|[*$`]|\\[()\[\]]|(?<!\w)[\"'“‘](?=\w[\"'”’])|(?<=[\"'“‘]\w)[\"'”’](?!\w)")
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s{0,3}\{([^{}]*+)\}")
 _LABEL = re.compile(
-    r"(?:(?:option|choice|answer|letter|number) ?)?([(\[{]?)([a-z]|[1-9][0-9]?)([)\]}]?)(?!\w|[.,:/–-]\d)", re.I
+    r"(?:(?:option|choice|answer|letter|number) ?)?([(\[{]?)([a-z]|[1-9][0-9]?)([)\]}]?)(?!\w|[.,:/–-]\d)",
+    re.IGNORECASE | re.ASCII,  # or ſ would be an s
 )
 # What may follow a label: a mark, or a verb ("A meteorite" begins with an article, "A is right" with a label).
 _MARK = re.compile(r"\s?[.,;:)=–—-]\s?|\s(?=(?:is (?:the )?(?:correct|right|best|answer)|because|since)\b)")
+_ASIDE = re.compile(r"\s\(([^()]*)\)\W{0,3}")
 _OTHER = re.compile(r"\b[B-Z]\b|\(A\)")
-_SECOND = re.compile(r"(?:\s?(?:,|;|/|&|\band/or\b|\band\b|\bor\b)\s?)+[(\[{]?([a-z]|[1-9])[)\]}]?(?![a-z0-9])", re.I)
+_SECOND = re.compile(
+    r"(?:\s?(?:,|;|/|&|\band/or\b|\band\b|\bor\b)\s?)+[(\[{]?([a-z]|[1-9])[)\]}]?(?![a-z0-9])", re.IGNORECASE | re.ASCII
+)
 
 
 class _Label(NamedTuple):
@@ -107,8 +111,10 @@ def _label(claim: str, choices: Sequence[str]) -> _Label | None:
         return None
     index = int(found[2]) - 1 if found[2].isdigit() else string.ascii_lowercase.index(found[2].lower())
     rest = claim[found.end() :]
-    second = _SECOND.match(rest)
+    if (aside := _ASIDE.fullmatch(rest)) and index in _matches(aside[1], choices):
+        rest = f") {aside[1]}"
     mark = _MARK.match(rest)
+    second = _SECOND.match(rest) or _SECOND.match(rest[mark.end() :] if mark else "")
     if index >= len(choices) or second or not (mark or found[3] or not rest.strip()):
         return None
     # After a bracket no mark is needed, and a minus is the text's own.

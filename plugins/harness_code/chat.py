@@ -22,7 +22,9 @@ _BLOCKS = 8
 _PARSED_CHARS = 1 << 20
 _FUTURE = re.compile(r"^from __future__ import [^\n(]+$\n?", re.MULTILINE)
 _CODE = re.compile(r"^(?:import |from \w|def |class |async def |@|\w+ *=)", re.MULTILINE)
+_TILDES = re.compile(r"^[ \t]*~~~+", re.MULTILINE)
 _OTHER = re.compile(r"\s*(?:async[ \t]+)?(?:def|class)\b")
+_INDENTED = re.compile(r"\s*^[ \t]", re.MULTILINE)
 _RETURNS = re.compile(r"^[ \t]*(?:return|yield)\b", re.MULTILINE)
 
 
@@ -43,7 +45,7 @@ class Budget:
 def find_program(context: str, completion: str, entry_point: str) -> Found | None:
     """`context` is the code that stands before the completion ("" when the prompt is prose)."""
     budget = Budget()
-    for text in _answers(completion[:TEXT_CHARS]):
+    for text in _answers(_TILDES.sub("```", completion[:TEXT_CHARS].replace("\ufeff", ""))):
         for number, reading in enumerate(_readings(context, text, entry_point)):
             kept = _longest(reading, budget)
             if kept is not None and _answers_with(kept.tree, entry_point):
@@ -72,8 +74,9 @@ def _readings(context: str, text: str, entry_point: str) -> Iterator[str]:
     elif context:
         yield context + text
         if _RETURNS.search(text) and not _OTHER.match(text):
-            yield context + "    " + text.lstrip()
-            yield context + textwrap.indent(textwrap.dedent(text), "    ")
+            # Its first line alone may have lost its indentation, or all of it may have another one.
+            bodies = ["    " + text.lstrip(), textwrap.indent(textwrap.dedent(text), "    ")]
+            yield from (context + body for body in (bodies[::-1] if _INDENTED.match(text) else bodies))
 
 
 def _definition(entry_point: str) -> re.Pattern[str]:
@@ -123,8 +126,12 @@ def _longest(text: str, budget: Budget) -> _Kept | None:
 
 
 def _answers_with(tree: ast.Module, entry_point: str) -> bool:
-    """Whether the module binds the entry point to more than a signature with a docstring."""
-    return any(_binds(node, entry_point) for node in _module_level(tree.body))
+    """Whether the module binds the entry point to more than a signature with a docstring.
+
+    A `return` of the module itself parses, but is a body that was read at the wrong indentation.
+    """
+    nodes = list(_module_level(tree.body))
+    return any(_binds(node, entry_point) for node in nodes) and not any(isinstance(n, ast.Return) for n in nodes)
 
 
 def _module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:

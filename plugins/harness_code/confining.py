@@ -82,6 +82,7 @@ def confine(cage: Cage, limits: dict[str, int], slot: int) -> None:
     """Lock this process, a fresh job, up for good. Raises OSError where that fails: the job must not go on then."""
     if cage.level == "full":
         namespaces.private_folder()
+        namespaces.be_nobody()
     _limit(cage, limits)
     if cage.filter is None:
         _make_do()
@@ -114,7 +115,7 @@ def _limit(cage: Cage, limits: dict[str, int]) -> None:
     _bound(resource.RLIMIT_FSIZE, FILE_BYTES if cage.level != "rlimits" else 0)
     _bound(resource.RLIMIT_NOFILE, DESCRIPTORS)
     _bound(resource.RLIMIT_CORE, 0)
-    if cage.level == "full":  # counted within our own user namespace; does not hold when root has started it
+    if cage.level == "full":  # counted within our own user namespace; elsewhere with all the user's processes
         _bound(resource.RLIMIT_NPROC, THREADS)
     if cage.size:
         _bound(resource.RLIMIT_AS, cage.size + limits["memory"])

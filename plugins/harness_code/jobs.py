@@ -84,12 +84,13 @@ class Frame(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """`status` as of os.wait, CPU seconds, whether the deadline passed, and whether the job had closed its pipe itself."""
+    """`status` as of os.wait, CPU seconds, and whether the deadline passed; its pipe ended; it died of itself."""
 
     status: int
     cpu: float
     late: bool
     closed: bool
+    own: bool
 
 
 class Job:
@@ -158,12 +159,12 @@ class Job:
 
     def end(self) -> Ending:
         """Kill it, whatever it does, and all that it started; afterwards nothing of it exists."""
-        self._control.sendall(b"K" + bytes([self._slot]))
+        self._control.sendall((b"W" if self._closed else b"K") + bytes([self._slot]))
         answer = self._control.recv(STATUS.size)
         if len(answer) != STATUS.size:
             raise ConnectionError("it ended")
-        status, cpu = STATUS.unpack(answer)
-        return Ending(status, cpu, self._late, self._closed)
+        status, cpu, own = STATUS.unpack(answer)
+        return Ending(status, cpu, self._late, self._closed, own)
 
     def close(self) -> None:
         os.close(self._requests)

@@ -9,15 +9,18 @@ system call filter refuses in any case.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import stat
 import struct
 import tempfile
 from contextlib import suppress
+from time import monotonic
 from typing import NamedTuple
 
 from harness_code import kernel, visible
 
+_STALE_SECONDS = 5.0
 _PREFIX = "harness-job-"
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 _LEAST = 3
@@ -49,12 +52,13 @@ def enter(slots: int) -> tuple[Private, ...]:
 
 
 def _remove_stale() -> None:
-    """Folders of interpreters that were killed before they could remove them."""
+    """Folders of interpreters that were killed before they could remove them; what takes longer is left to the next start."""
+    until = monotonic() + _STALE_SECONDS
     for base in glob.glob(os.path.join(tempfile.gettempdir(), f"{_PREFIX}*-*")):
         owner = os.path.basename(base).removeprefix(_PREFIX).partition("-")[0]
         with suppress(OSError):  # another user's, or gone in the meantime
             if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
-                empty(base)
+                empty(base, until)
                 os.rmdir(base)
 
 
@@ -98,17 +102,27 @@ def leave(slots: tuple[Private, ...]) -> None:
         os.rmdir(os.path.dirname(slots[0].folder))
 
 
-def empty(folder: str) -> None:
-    """Remove all that lies in `folder`, however deep: folders are emptied upwards, so that no path grows long."""
+def empty(folder: str, until: float = math.inf) -> None:
+    """Remove all that lies in `folder`, however deep: folders are emptied upwards, so that no path grows long.
+
+    Raises OSError, and TimeoutError, which is one, when the clock has come to `until`.
+    """
     moved = 0
     while names := os.listdir(folder):
         for name in names:
+            _require_time(until)
             path = os.path.join(folder, name)
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 os.unlink(path)
                 continue
             os.chmod(path, 0o700)
             for inner in os.listdir(path):
+                _require_time(until)
                 moved += 1
                 os.rename(os.path.join(path, inner), os.path.join(folder, f"{moved:x}.{os.getpid()}"))
             os.rmdir(path)
+
+
+def _require_time(until: float) -> None:
+    if monotonic() > until:
+        raise TimeoutError("too much to remove")

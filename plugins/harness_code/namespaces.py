@@ -10,14 +10,14 @@ bind mounts made from a locked parent keep its flags, hence one recursive `mount
 from __future__ import annotations
 
 import os
-import tempfile
+import stat
 from contextlib import suppress
 from typing import NoReturn
 
 from harness_code import kernel, visible
 
 FOLDER = "/tmp"
-_FOLDER_OPTIONS = b"size=64m,nr_inodes=4096,mode=700"
+_FOLDER_OPTIONS = b"size=64m,nr_inodes=4096,mode=1777"
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x20000,
@@ -30,6 +30,8 @@ _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
 )
 _NOSUID, _NODEV, _BIND, _RECURSIVE, _PRIVATE = 2, 4, 1 << 12, 1 << 14, 1 << 18
 _DETACH, _HERE, _ALL_BELOW = 2, -100, 0x8000
+_NOBODY, _NOBODY_INSIDE = 65534, 1
+_DESCRIPTORS = 1 << 16  # more than are open
 _READ_ONLY = (1 | 2).to_bytes(8, "little") + bytes(24)  # struct mount_attr: read-only and nosuid, to be set
 
 
@@ -38,41 +40,73 @@ def enter() -> int:
 
     The caller goes on in a child. The process that was started waits for it outside, and each dies with the other.
     """
-    user, group, root = os.getuid(), os.getgid(), tempfile.mkdtemp(prefix="harness-root-")
-    settled, tell = os.pipe()
-    try:
-        kernel.call("unshare", _NEWUSER | _NEWPID)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
-        child = os.fork()
-    except OSError:
-        os.rmdir(root)
-        raise
+    _own_users()
+    child = os.fork()
     if child:
-        os.close(tell)
-        _wait_outside(child, settled, root)
-    os.close(settled)
+        _wait_outside(child)
     kernel.die_with_parent()
     kernel.call("unshare", _NEWNS | _NEWNET | _NEWIPC | _NEWUTS | _NEWCGROUP)
     processes = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    _change_root(root)
-    os.close(tell)
+    _change_root()
     return processes
 
 
-def _wait_outside(child: int, settled: int, root: str) -> NoReturn:
+def _own_users() -> None:
+    """Namespaces of users and processes. We are number 0 in it; where root has started us, jobs can be another one.
+
+    The kernel's limit on processes does not bind root's own number, under whatever number it goes inside.
+    """
+    user, group = os.getuid(), os.getgid()
+    moved, tell = os.pipe()
+    # Its own maps may name one number alone: a second one is for a process outside to write.
+    helper = os.fork() if user == 0 and os.stat(os.__file__).st_mode & stat.S_IROTH else -1
+    if helper == 0:
+        os.close(tell)
+        os.read(moved, 1)
+        _map_two(os.getppid())
+    try:
+        kernel.call("unshare", _NEWUSER | _NEWPID)
+    finally:
+        os.close(tell)
+        os.close(moved)
+        if helper > 0:
+            os.waitpid(helper, 0)
+    with open("/proc/self/uid_map") as file:
+        mapped = bool(file.read())
+    if not mapped:
+        _write("/proc/self/uid_map", f"0 {user} 1")
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/gid_map", f"0 {group} 1")
+
+
+def _map_two(process: int) -> NoReturn:
+    with suppress(OSError):
+        _write(f"/proc/{process}/uid_map", f"0 0 1\n{_NOBODY_INSIDE} {_NOBODY} 1")
+    os._exit(0)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def be_nobody() -> None:
+    """For a job: another user than root, where there is one."""
+    with suppress(OSError):
+        os.setresuid(_NOBODY_INSIDE, _NOBODY_INSIDE, _NOBODY_INSIDE)
+
+
+def _wait_outside(child: int) -> NoReturn:
     """Hold nothing that the child holds: the other side learns of its death by the end of the control socket."""
     kernel.die_with_parent()
-    os.closerange(3, settled)
-    os.read(settled, 1)
-    with suppress(OSError):
-        os.rmdir(root)
+    os.closerange(3, _DESCRIPTORS)
     os.waitpid(child, 0)
     os._exit(0)
 
 
-def _change_root(root: str) -> None:
+def _change_root() -> None:
+    """Built over /proc, a folder that is there and that nothing shown lies in: so none need be made, or removed."""
+    root = "/proc"
     kernel.call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
     kernel.call("mount", b"tmpfs", root.encode(), b"tmpfs", _NOSUID | _NODEV, b"size=4m,mode=755")
     for path in (*visible.library(), *filter(os.path.exists, (*visible.FILES, *visible.DEVICES))):

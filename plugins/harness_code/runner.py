@@ -6,8 +6,9 @@ Doesn't: import anything outside the standard library and its own neighbours, or
 is judged by the process that started this one (sandbox.py). Nothing here is believed for what it says about success.
 
 Control socket, two bytes each way: `J` and a slot, with two descriptors, starts a job that reads frames from the first and
-writes frames to the second; `K` and a slot ends it and is answered with its wait status and CPU seconds. The first message,
-from here, is a text of stated length that says why the level cannot be had ("": it can).
+writes frames to the second; `K` and a slot ends it and is answered with its wait status, its CPU seconds and whether it had
+died of itself; `W` does the same to a job whose pipe has ended, which may still be dying. The first message, from here, is a
+text of stated length that says why the level cannot be had ("": it can).
 
 A frame is four bytes of length, one byte of kind, and JSON. The first one down a job's pipe says what to do:
 `C` call a function on inputs (answered by one `A`), `S` serve the calls of tests (`R` when the program is loaded, then one
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import json
 import os
 import signal
@@ -28,16 +30,18 @@ import sys
 import types
 from collections.abc import Callable
 from contextlib import suppress
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 from harness_code import confining, examining, kernel
 from harness_code.confining import Cage
 from harness_code.plain import MANY_NODES, NODES, decode, encode, nothing_else
 
-STATUS = struct.Struct("=id")
+STATUS = struct.Struct("=id?")
 HEADER = struct.Struct("=Ic")
 OUT_OF_MEMORY = 77
+# From the end of its pipes to the end of a dying process: microseconds, but for a busy machine.
+DYING_SECONDS = 2.0
 # Imported once, before any fork: programs use them, and importing costs more than running.
 WARM = (
     "abc bisect cmath collections contextlib copy dataclasses datetime decimal enum fractions functools hashlib heapq "
@@ -48,41 +52,63 @@ WARM = (
 def serve(control: socket.socket, cage: Cage) -> None:
     """Fork a job for every request until the socket ends. Single-threaded: a fork carries one thread only."""
     jobs: dict[int, int] = {}
-    server = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 2, 2)
         if not message:
             break
         kind, slot = message[:1], message[1]
         if kind == b"J":
-            job = confining.fork(cage)
-            if job == 0:
-                control.close()
-                os.setpgid(0, 0)
-                kernel.die_with_parent()
-                if cage.level != "full" and os.getppid() != server:  # it died before it could be asked to tell
-                    os._exit(1)
-                run_job(cage, slot, *descriptors)
-            with suppress(PermissionError, ProcessLookupError):
-                os.setpgid(job, job)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            jobs[slot] = job
-        else:
-            control.sendall(_end(cage, jobs.pop(slot), slot, others=bool(jobs)))
-    for slot, job in list(jobs.items()):
-        _end(cage, job, slot, others=False)
+            jobs[slot] = _start(control, cage, slot, descriptors)
+            continue
+        job = jobs.pop(slot)
+        own = has_ended(job, DYING_SECONDS if kind == b"W" else 0.0)
+        status, cpu = _end(job, others=bool(jobs))
+        control.sendall(STATUS.pack(status, cpu, own))
+        confining.tidy(cage, slot)  # after the answer: half a million files take longer than the judge waits
+    for slot, job in jobs.items():
+        _end(job, others=False)
+        confining.tidy(cage, slot)
 
 
-def _end(cage: Cage, job: int, slot: int, *, others: bool) -> bytes:
+def _start(control: socket.socket, cage: Cage, slot: int, descriptors: list[int]) -> int:
+    """The process id of a new job."""
+    server = os.getpid()
+    job = confining.fork(cage)
+    if job == 0:
+        control.close()
+        os.setpgid(0, 0)
+        kernel.die_with_parent()
+        if cage.level != "full" and os.getppid() != server:  # it died before it could be asked to tell
+            os._exit(1)
+        run_job(cage, slot, *descriptors)
+    with suppress(PermissionError, ProcessLookupError):
+        os.setpgid(job, job)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return job
+
+
+def has_ended(job: int, patience: float) -> bool:
+    """Whether a child is dead, or dies within so many seconds (Linux). It stays to be waited for."""
+    if sys.platform != "linux":
+        return False
+    deadline = monotonic() + patience
+    while os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if monotonic() >= deadline:
+            return False
+        sleep(0.001)
+    return True
+
+
+def _end(job: int, *, others: bool) -> tuple[int, float]:
+    """Kill a job; its wait status and CPU seconds."""
     kill_group(job)
     with suppress(ProcessLookupError):
         os.kill(job, signal.SIGKILL)  # before it could set its group
     _, status, usage = os.wait4(job, 0)
     if not others:
         sweep()
-    confining.tidy(cage, slot)
-    return STATUS.pack(status, usage.ru_utime + usage.ru_stime)
+    return status, usage.ru_utime + usage.ru_stime
 
 
 def kill_group(leader: int) -> None:
@@ -229,10 +255,11 @@ def load(program: str) -> dict[str, Any]:
     return module.__dict__
 
 
-class Printed:
+class Printed(io.TextIOBase):
     """Standard output of the program, up to a number of characters."""
 
     def __init__(self, limit: int) -> None:
+        super().__init__()
         self.limit = limit
         self.clear()
 
@@ -251,9 +278,6 @@ class Printed:
         self.left -= len(kept)
         self.parts.append(kept)
         return len(text)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
     def text(self) -> str:
         return "".join(self.parts)

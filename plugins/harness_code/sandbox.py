@@ -22,6 +22,7 @@ from harness.errors import UsageError
 from harness.types import Json
 from harness_code import plain
 from harness_code.confining import LEVELS
+from harness_code.examining import CLASS_CHARS
 from harness_code.jobs import Ending, Frame, Interpreter, Job, SandboxFailure
 from harness_code.runner import OUT_OF_MEMORY
 
@@ -123,7 +124,7 @@ class Sandbox:
             job.send(b"C", {**request, "limits": limits._asdict()})
             frame = job.receive()
             ending = job.end()
-        return Timed(_unanswered(ending, limits) if frame is None else _decode_reply(frame.body), ending.cpu)
+        return Timed(_unanswered(ending) if frame is None else _decode_reply(frame.body), ending.cpu)
 
     def examine(self, program: str, exam: Exam, *, limits: Limits) -> Timed:
         """Run tests that call the program. The report has no calls; its `failure` is "" when the tests have passed."""
@@ -135,7 +136,7 @@ class Sandbox:
             examined, ending = examiner.end(), job.end()
         if isinstance(verdict, str):
             return Timed(Report((), "", verdict), ending.cpu)
-        return Timed(_unanswered(ending if verdict is job else examined, limits), ending.cpu)
+        return Timed(_unanswered(ending if verdict is job else examined), ending.cpu)
 
     @contextmanager
     def _jobs_of(self, limits: Limits, count: int) -> Iterator[list[Job]]:
@@ -186,15 +187,18 @@ def _parsed(body: bytes) -> Any:
 
 
 def _class(name: object) -> str:
-    """What a program says that it raised. Never empty: that is how a passed test reads."""
-    return str(name)[:60] if isinstance(name, str) and name else "an exception"
+    """What a program says that it raised, in printable ASCII. Never empty: that is how a passed test reads."""
+    return ascii(name[:CLASS_CHARS])[1:-1] if isinstance(name, str) and name else "an exception"
 
 
-def _unanswered(ending: Ending, limits: Limits) -> Report:
-    """The CPU limit ends a job by SIGXCPU, or by SIGKILL where it ignores that; wait reports up to a tenth less time."""
+def _unanswered(ending: Ending) -> Report:
+    """The CPU limit ends a job by SIGXCPU, or by SIGKILL where that has no effect.
+
+    CPU seconds do not tell: the limit is counted in ticks of the clock, the report in run time, and beside many short
+    neighbours the report has been seen at six tenths of the limit.
+    """
     code = os.waitstatus_to_exitcode(ending.status)
-    spent = ending.cpu >= limits.cpu or (code == -signal.SIGKILL and ending.cpu >= limits.cpu / 2)
-    if ending.late or code == -signal.SIGXCPU or (ending.closed and spent):
+    if ending.late or code == -signal.SIGXCPU or (ending.own and code == -signal.SIGKILL):
         return Report((), "time", "")
     if code == OUT_OF_MEMORY:
         return Report((), "memory", "")
@@ -206,7 +210,7 @@ def _decode_reply(reply: bytes) -> Report:
     try:
         message = json.loads(reply)
         calls = tuple(Call(plain.decode(value, Opaque), str(printed)) for value, printed in message["calls"])
-        raised = str(message["raised"])[:60]
+        raised = _class(message["raised"]) if message["raised"] else ""
     except _REPLY_FAULTS as error:
         return Report((), "", f"unreadable answer, {type(error).__name__}")
     return Report(calls, "", raised)

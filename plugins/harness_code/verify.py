@@ -11,6 +11,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from harness.types import Outcome, Problem, Verdict
@@ -59,7 +60,7 @@ class Judge:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._references: OrderedDict[tuple[str, str, str], Reference] = OrderedDict()
+        self._references: OrderedDict[bytes, Reference] = OrderedDict()
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         """Raises SandboxFailure when the sandbox itself fails, ReferenceFailure when the row's solution does."""
@@ -92,7 +93,8 @@ class Judge:
         return self._sandbox.call(program, task.entry_point, texts, limits=limits, tagged=True)
 
     def _reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
-        key = (problem.id, problem.content_hash, task.reference)
+        # Not by the problem's id and content hash: rows of the same prompt and solution may have other inputs.
+        key = sha256(repr((type(task).__name__, task)).encode(errors="surrogatepass")).digest()
         if key not in self._references:
             self._references[key] = self._run_reference(problem, task)
             if len(self._references) > _KEPT:

@@ -8,6 +8,13 @@ Doesn't: read anything. Digits other than 0-9 stay what they are, so that they a
 from __future__ import annotations
 
 import re
+import unicodedata
+
+
+def _parts(place: int) -> list[str]:
+    """The two numbers of a vulgar fraction such as ⅛."""
+    return unicodedata.normalize("NFKC", chr(place)).split("\u2044")
+
 
 _SIGNS = str.maketrans(
     {
@@ -31,13 +38,13 @@ _SIGNS = str.maketrans(
         "∈": r"\in ",
         "±": r"\pm ",
         "∅": r"\emptyset ",
+        "ℝ": r"\mathbb{R}",
         "²": "^2",
         "³": "^3",
-        "½": r"\frac{1}{2}",
-        "¼": r"\frac{1}{4}",
-        "¾": r"\frac{3}{4}",
-        "⅓": r"\frac{1}{3}",
-        "⅔": r"\frac{2}{3}",
+        **{
+            chr(place): r"\frac{{{}}}{{{}}}".format(*_parts(place))
+            for place in (*range(0xBC, 0xBF), *range(0x2150, 0x215F))
+        },
         "⟨": r"\langle ",
         "⟩": r"\rangle ",
         "θ": r"\theta ",
@@ -86,28 +93,45 @@ _SYNONYMS = {
 }
 _EMPTY = (
     "left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg|displaystyle|textstyle|scriptstyle|limits|"
-    "hfill|nonumber|large|Large|huge|boldmath|bf|rm|it|normalsize|phantom|strut|notag"
+    "hfill|nonumber|large|Large|huge|boldmath|bf|rm|it|normalsize|phantom|strut|notag|checkmark"
 )
 _DROPPED = re.compile(rf"(?<!\\)\\[!,;:>]|\\(?:{_EMPTY})(?![a-zA-Z])\.?|(?<!\\)\\[()]|(?<!\\)\\[\[\]]|\\?\$|`|\{{,\}}")
 _SPACES = re.compile(r"\\(?:quad|qquad|thinspace|enspace|space|hspace\{[^{}]*\})(?![a-zA-Z])|(?<!\\)\\[ \n\t]|~")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_NOT = re.compile(r"\\not\s?=")
+_GROUP = r"((?:[^{}]|\{[^{}]*\})*)"
+_OVER = re.compile(rf"\{{{_GROUP}\\over(?![a-zA-Z]){_GROUP}\}}")
 _ROOT = re.compile(r"√\s?(?:\(([^()]*)\)|([0-9.]+|[a-zA-Z]))")
-_STYLE = re.compile(
-    r"\\(?:mathbf|boldsymbol|bm|pmb|underline|mathit|mathsf|textbf|textit|textsf|emph|bold)\s?\{([^{}]*)\}"
-    r"|\\(?:text)?color\s?\{[a-zA-Z]*\}"
-)
+_FONT = r"\\(?:mathbf|boldsymbol|bm|pmb|underline|mathit|mathsf|textbf|textit|textsf|emph|bold)\s?"
+# A font around more than plain text leaves its group.
+_STYLE = re.compile(rf"{_FONT}\{{([^{{}}]*)\}}|{_FONT}(?=\{{)|\\(?:text)?color\s?\{{[a-zA-Z]*\}}")
 _WORDS = re.compile(r"\\(?:text|textnormal|textrm|mathrm|mbox|hbox|operatorname)\s?\{([^{}]*)\}")
-_CARRIED = re.compile(r"\\?%|\^\s?\{?\s?\\circ\s?\}?")
+_CARRIED = re.compile(r"(?<=.)\\?%|\^\s?\{?\s?\\circ\s?\}?")
 _LEFT_SIDE = re.compile(r"^[a-zA-Z](?:_\{?\w\}?)?\s*=\s*")
 
 
 def tidy(text: str) -> str:
     """The same answer in one notation, without math delimiters, sizes, spacing commands and outer emphasis."""
     text = _ROOT.sub(r"\\sqrt{\1\2}", text.translate(_SIGNS)).replace("\\|", "|")
+    text = _NOT.sub(r"\\ne ", text.replace("{:}", ":"))
     text = _STYLE.sub(r" \1", _SPACES.sub(" ", _DROPPED.sub("", text)))
+    if "\\over" in text:
+        text = _OVER.sub(r"\\frac{\1}{\2}", text)
     # One space at most between any two things: patterns with several optional runs of white space stay linear.
     text = " ".join(_COMMAND.sub(_one_name, text).split())
-    return text.strip("*").strip() if text.startswith("**") or text.endswith("**") else text
+    if text.startswith("**") or text.endswith("**"):
+        text = text.strip("*")
+    return _ungrouped(text.rstrip("\\ ").strip())
+
+
+def _ungrouped(text: str) -> str:
+    """Without braces around all of it."""
+    depth = 0
+    for place, character in enumerate(text if text.startswith("{") else ""):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return text[1:-1].strip() if place == len(text) - 1 else text
+    return text
 
 
 def _one_name(found: re.Match[str]) -> str:

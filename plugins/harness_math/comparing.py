@@ -1,7 +1,7 @@
 r"""Whether a claim is the reference answer, structure first.
 
 Does: match lists in any order and with equal count, tuples in order, intervals with inequalities, unions, matrices,
-equations; single values go to leaves.py.
+equations; sets of real numbers go to regions.py, single values to leaves.py.
 Doesn't: extract the claim or look at the problem, but for one thing: `a+b = 70` may name on its left what the problem
 asked for.
 
@@ -11,35 +11,22 @@ A list where one value was asked is not it, unless every entry is: "1/2 or 0.5" 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from harness_math.cleaning import squeezed, tidy
 from harness_math.formulas import read_formula
-from harness_math.leaves import infinite, same_leaf
+from harness_math.leaves import same_leaf
 from harness_math.numerals import read_number
-from harness_math.shapes import Shape, read_shape
+from harness_math.regions import FLIPPED, is_region, same_regions
+from harness_math.shapes import Shape, is_name, read_shape
 from harness_math.tokens import Unread
 from harness_math.trees import Node
 from harness_math.values import constant, equal, proportional, renamed, sign_of_ratio, stands_for, symbols
 
 MAX_ITEMS = 40
-# What may stand left of an equals sign without being calculated with: x, x_1, AB, \angle ABC, f(3), |AB|, Area.
-_NAME = re.compile(
-    r"\|?(?:\\(?!frac|sqrt|sin|cos|tan|log|ln|times|cdot|div|infty)[a-zA-Z]+|[a-zA-Z])"
-    r"(?:\\(?!frac|sqrt|sin|cos|tan|log|ln|times|cdot|div|infty)[a-zA-Z]+|[a-zA-Z']|_[a-zA-Z0-9\\]+|\^\\prime)*"
-    r"(?:\([a-zA-Z0-9,=\\|]*\))?\|?"
-)
-_TUPLE_OF_NAMES = re.compile(r"\([a-zA-Z0-9_,\\]+\)")
 _ARGUMENT = re.compile(r"^[a-zA-Z]\s?\(\s?([a-zA-Z])\s?\)$")
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-
-
-class Interval(NamedTuple):
-    left: str
-    right: str
-    closed: tuple[bool, bool]
 
 
 class Comparison(NamedTuple):
@@ -57,9 +44,9 @@ class Comparison(NamedTuple):
         return self.alike(expected, read_shape(claim, thousands=False))
 
     def alike(self, gold: Shape, claim: Shape) -> bool:
-        if gold.kind == claim.kind == "one":
+        if gold.kind == claim.kind == "one" and not is_region(gold):
             return same_leaf(gold.text, claim.text)
-        if _is_region(gold) or _is_region(claim):
+        if is_region(gold) or is_region(claim):
             return self._same_regions(gold, claim)
         if "relation" in (gold.kind, claim.kind):
             return self._same_relations(gold, claim)
@@ -74,7 +61,7 @@ class Comparison(NamedTuple):
             if gold.kind == "tuple" and claim.marks == ("", ""):
                 return gold.marks == ("(", ")") and self._in_order(gold.parts, claim.parts)
             return 0 < len(claim.parts) <= MAX_ITEMS and all(self.alike(gold, part) for part in claim.parts)
-        if claim.kind == "tuple":
+        if claim.kind == "tuple" and len(gold.parts) != 1:
             return gold.marks == ("", "") and claim.marks == ("(", ")") and self._in_order(gold.parts, claim.parts)
         return self._matched(gold.parts, claim.parts if claim.kind == "list" else (claim,))
 
@@ -100,21 +87,13 @@ class Comparison(NamedTuple):
             return False
         if gold.kind == claim.kind == "tuple" and _marks(gold) != _marks(claim):
             return False
-        if gold.kind != claim.kind and 1 in (len(expected), len(given)):  # a vector as a column, a row or a tuple
+        if gold.kind != claim.kind and all(map(_is_vector, (expected, given))):
             expected, given = [_flat(expected)], [_flat(given)]
         return len(expected) == len(given) and all(map(self._in_order, expected, given))
 
     def _same_regions(self, gold: Shape, claim: Shape) -> bool:
-        expected, given = _intervals(gold), _intervals(claim)
-        if expected is None or given is None or len(expected) != len(given):
-            return self._same_relations(gold, claim) if "relation" in (gold.kind, claim.kind) else False
-        left = list(given)
-        for interval in expected:
-            place = next((i for i, other in enumerate(left) if _same_interval(interval, other)), None)
-            if place is None:
-                return False
-            del left[place]
-        return True
+        same = same_regions(gold, claim)
+        return same if same is not None else "relation" in (gold.kind, claim.kind) and self._same_relations(gold, claim)
 
     def _same_relations(self, gold: Shape, claim: Shape) -> bool:
         if gold.kind != "relation":
@@ -137,9 +116,9 @@ class Comparison(NamedTuple):
         sides = [side for side in claim.parts if side.text.strip()]
         if len(sides) < 2:
             return len(sides) == 1 and self.alike(gold, sides[0])
-        if _is_name(sides[-1].text) and not _is_name(sides[0].text) and not _is_name(gold.text):
+        if is_name(sides[-1].text) and not is_name(sides[0].text) and not is_name(gold.text):
             sides.reverse()
-        named = _is_name(sides[0].text) or (len(sides[0].text) > 1 and squeezed(sides[0].text) in self.asked)
+        named = is_name(sides[0].text) or (len(sides[0].text) > 1 and squeezed(sides[0].text) in self.asked)
         if named and not _is_plain(sides[0]):
             del sides[0]
         elif not _is_constant(sides[0]):
@@ -155,8 +134,9 @@ class Comparison(NamedTuple):
         number, node = read_number(last.text), _tree(exact[-1])
         if number is None or node is None or (value := constant(node)) is None:
             return False
-        unit = number.unit or 1
-        if abs(float(value) - float(number.value)) * 2 > float(unit) * 1.001:
+        shift = 100 if number.percent else 1
+        unit = (number.unit or 1) / shift
+        if abs(float(value) - float(number.value / shift)) * 2 > float(unit) * 1.001:
             return False
         return self.alike(gold, exact[-1]) or (not _is_plain(exact[-1]) and self.alike(gold, last))
 
@@ -178,6 +158,11 @@ def _flat(rows: Sequence[Sequence[Shape]]) -> Sequence[Shape]:
     return [cell for row in rows for cell in row]
 
 
+def _is_vector(rows: Sequence[Sequence[Shape]]) -> bool:
+    """A column, a row or a tuple."""
+    return len(rows) == 1 or all(len(row) == 1 for row in rows)
+
+
 def _marks(shape: Shape) -> tuple[str, ...]:
     return ("(", ")") if shape.marks == ("<", ">") else shape.marks  # a vector in angle brackets
 
@@ -186,15 +171,10 @@ def _is_plain(side: Shape) -> bool:
     return side.kind == "one" and read_number(side.text) is not None
 
 
-def _is_name(text: str) -> bool:
-    squeezed_text = re.sub(r"[\s{}]|\\text|\\mathrm|\\overline|\\bar|\\vec", "", tidy(text))
-    return bool(_NAME.fullmatch(squeezed_text) or _TUPLE_OF_NAMES.fullmatch(squeezed_text))
-
-
 def _assigned(relation: Shape) -> Shape | None:
     """The value in `name = value` (or `name \\in set`)."""
     one = set(relation.marks) <= {"=", "in"}
-    return relation.parts[-1] if one and len(relation.parts) == 2 and _is_name(relation.parts[0].text) else None
+    return relation.parts[-1] if one and len(relation.parts) == 2 and is_name(relation.parts[0].text) else None
 
 
 def _same_names(gold: Shape, claim: Shape) -> bool:
@@ -245,9 +225,9 @@ def _same_equation(gold: Shape, claim: Shape) -> bool:
         return squeezed(gold.text) == squeezed(claim.text)
     if not proportional(expected, given):
         return False
-    if gold_mark not in _FLIPPED or claim_mark not in _FLIPPED:
+    if gold_mark not in FLIPPED or claim_mark not in FLIPPED:
         return gold_mark == claim_mark
-    return claim_mark == (gold_mark if sign_of_ratio(expected, given) > 0 else _FLIPPED[gold_mark])
+    return claim_mark == (gold_mark if sign_of_ratio(expected, given) > 0 else FLIPPED[gold_mark])
 
 
 def _difference(relation: Shape) -> Node:
@@ -255,62 +235,3 @@ def _difference(relation: Shape) -> Node:
     if left is None or right is None:
         raise Unread(relation.text)
     return Node("add", (left, Node("mul", (read_formula("-1"), right))))
-
-
-def _is_region(shape: Shape) -> bool:
-    """Surely a set of numbers: an inequality with a bare name, half-open or infinite brackets, or a union."""
-    if shape.kind == "relation":
-        return bool(set(shape.marks) & set(_FLIPPED)) and _inequality(shape) is not None
-    if shape.kind == "list" and shape.parts:
-        return all(part.kind == "relation" and _is_region(part) for part in shape.parts)
-    if shape.kind == "tuple":
-        return len(shape.parts) == 2 and any(infinite(part.text) for part in shape.parts)
-    return shape.kind == "union"
-
-
-def _intervals(shape: Shape) -> list[Interval] | None:
-    if shape.kind in ("union", "list"):
-        found = [_intervals(part) for part in shape.parts]
-        return None if None in found else [interval for part in found if part for interval in part]
-    if shape.kind == "relation":
-        if shape.marks == ("in",):
-            return _intervals(shape.parts[1])
-        interval = _inequality(shape)
-        return None if interval is None else [interval]
-    if shape.kind == "tuple" and len(shape.parts) == 2 and set(shape.marks) <= set("()[]"):
-        left, right = shape.parts
-        return [Interval(left.text, right.text, (shape.marks[0] == "[", shape.marks[1] == "]"))]
-    return [Interval(shape.text, shape.text, (True, True))] if shape.kind == "one" else None
-
-
-def _inequality(relation: Shape) -> Interval | None:
-    r"""a < x \le b, x > a, a < x: with a bare name in the place of x."""
-    marks, parts = relation.marks, relation.parts
-    if not set(marks) <= set(_FLIPPED):
-        return None
-    if len(marks) == 2 and marks[0][0] == marks[1][0]:
-        if marks[0][0] == ">":
-            marks, parts = tuple(_FLIPPED[mark] for mark in reversed(marks)), parts[::-1]
-        if _is_name(parts[1].text):
-            return Interval(parts[0].text, parts[2].text, (marks[0] == "<=", marks[1] == "<="))
-        return None
-    if len(marks) != 1:
-        return None
-    (mark,), (left, right) = marks, parts
-    if _is_name(right.text) and not _is_name(left.text):
-        mark, left, right = _FLIPPED[mark], right, left
-    if not _is_name(left.text) or symbols_in(right.text):
-        return None
-    closed = mark.endswith("=")
-    below = Interval("-\\infty", right.text, (False, closed))
-    return below if mark[0] == "<" else Interval(right.text, "\\infty", (closed, False))
-
-
-def symbols_in(text: str) -> bool:
-    """Whether a bound is itself no plain value, as in a < b."""
-    return _is_name(text) and not infinite(text) and tidy(text) not in ("\\pi", "e")
-
-
-def _same_interval(expected: Interval, given: Interval) -> bool:
-    ends: Callable[[str, str], bool] = same_leaf
-    return expected.closed == given.closed and ends(expected.left, given.left) and ends(expected.right, given.right)

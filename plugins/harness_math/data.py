@@ -9,7 +9,6 @@ Doesn't: understand rows (rows.py) or fetch anything (harness/datasets.py).
 | dsr_sub | 4/5 of DSR-sub, the four pi examples among them | the other 1/5 | none |
 | pi1, pi2, pi13, pi1209 | one row of DSR-sub | none | none |
 | math500, aime24, aime25, amc23, minerva, olympiadbench | none | none | the whole file |
-| math500_dev | none | none | 250 of the 500 rows of math500, from a local file only |
 
 Evaluation sets serve nothing but test: whoever trains on a part of one and tests on the rest has another benchmark.
 """
@@ -18,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from harness import config
@@ -33,7 +32,8 @@ class PublicSet(NamedTuple):
     """`files` maps a split to its file; one file under "train" and "selection" is shared out by content hash.
 
     `rows` picks rows of the file by `extra_info.index`. `carried` is the number of rows of the local copy where that of
-    the hub has another.
+    the hub has another. `part` names a file of the data folder that holds the known part of a set (Source.part_rows) and
+    serves, with a warning, where the whole is not there.
     """
 
     files: Mapping[str, Source]
@@ -41,7 +41,7 @@ class PublicSet(NamedTuple):
     max_tokens: int = 3072
     rows: tuple[int, ...] = ()
     carried: int = 0
-    local: bool = False
+    part: str = ""
 
 
 # extra_info.index of pi_1, pi_2, pi_13 and pi_1209 (Wang et al., arXiv 2504.20571).
@@ -52,7 +52,8 @@ _MATH500 = Source(
     "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
     "test.jsonl",
     "MIT",
-    500,
+    rows=500,
+    part_rows=250,
 )
 _GSM8K_TRAIN, _GSM8K_TEST = (
     Source(
@@ -82,12 +83,7 @@ def _test_only(file: str, repo: str, revision: str, path: str, *, rows: int) -> 
 
 
 SETS: Mapping[str, PublicSet] = {
-    "math500": PublicSet({"test": _MATH500}, "MATH-500, all 500 problems"),
-    "math500_dev": PublicSet(
-        {"test": _MATH500._replace(file="math/math500_dev.jsonl", rows=250)},
-        "half of MATH-500: 250 of its 500 problems; not comparable with published MATH-500 scores",
-        local=True,
-    ),
+    "math500": PublicSet({"test": _MATH500}, "MATH-500", part="math/math500_dev.jsonl"),
     "gsm8k": PublicSet(
         {"train": _GSM8K_TRAIN, "selection": _GSM8K_TRAIN, "test": _GSM8K_TEST}, "GSM8K", max_tokens=1024
     ),
@@ -138,7 +134,11 @@ SETS: Mapping[str, PublicSet] = {
     ),
     "dsr_sub": PublicSet({"train": _DSR_SUB, "selection": _DSR_SUB}, "DSR-sub, the 1,209 examples of One-Shot-RLVR"),
     **{
-        name: PublicSet({"train": _DSR_SUB}, f"the single training example {name} of One-Shot-RLVR", rows=(index,))
+        name: PublicSet(
+            {"train": _DSR_SUB, "selection": _DSR_SUB},
+            f"the single training example {name} of One-Shot-RLVR",
+            rows=(index,),
+        )
         for name, index in EXAMPLES.items()
     },
 }
@@ -162,21 +162,18 @@ def problems(benchmark: str, split: str, *, seed: int, limit: int) -> Iterator[P
     public = SETS[benchmark]
     require_split(benchmark, split, public.files)
     rows = _rows(benchmark, public.files[split])
-    found = (_problem(benchmark, row) for row in rows if _is_meant(public, row))
-    if "selection" in public.files and split != "test":
+    only = public.rows if split == "train" else ()
+    found = (_problem(benchmark, row) for row in rows if _is_meant(row, only))
+    if "selection" in public.files and split != "test" and not only:
         found = (problem for problem in found if _is_selected(problem) == (split == "selection"))
     return draw(found, split, seed=seed, limit=limit)
 
 
 def _rows(benchmark: str, source: Source) -> list[dict[str, Any]]:
     folder, public = config.data_folder(), SETS[benchmark]
-    at_hand = folder is not None and (folder / source.file).exists()
-    if public.local and not at_hand:
-        raise UsageError(
-            f"benchmark {benchmark} ({public.note}) is no published set: put its {source.rows} rows as JSON Lines into "
-            f"{source.file} under a folder and set HARNESS_DATA to that folder, or use math500."
-        )
-    rows = load(source._replace(rows=public.carried) if at_hand and public.carried else source)
+    at_hand = [file for file in (source.file, public.part) if file and folder is not None and (folder / file).exists()]
+    copy = source._replace(file=at_hand[0], rows=public.carried or source.rows) if at_hand else source
+    rows = load(copy)
     if source is _DSR_SUB and digest(rows) != DSR_DIGEST:
         raise UsageError(
             f"{source.file} or {source.path} of {source.repo} is not the DSR-sub that this benchmark means"
@@ -192,12 +189,12 @@ def digest(rows: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
 
-def _is_meant(public: PublicSet, row: Mapping[str, Any]) -> bool:
-    """One row of DSR-sub has an empty label: nothing could be right, so it is left out."""
+def _is_meant(row: Mapping[str, Any], only: Collection[int]) -> bool:
+    """One row of DSR-sub has an empty label: nothing could be right, so it is left out. `only`: indices, if any."""
     if "extra_info" not in row:
         return True
     labelled = bool(row["reward_model"]["ground_truth"].strip())
-    return labelled and (not public.rows or row["extra_info"]["index"] in public.rows)
+    return labelled and (not only or row["extra_info"]["index"] in only)
 
 
 def _problem(benchmark: str, row: Mapping[str, Any]) -> Problem:
@@ -214,5 +211,6 @@ def _problem(benchmark: str, row: Mapping[str, Any]) -> Problem:
 
 def _is_selected(problem: Problem) -> bool:
     """A fifth by content hash; never one of the examples that the single-example benchmarks train on."""
-    examples = {f"dsr_sub/{index}" for index in EXAMPLES.values()}
-    return split_of(problem) == "selection" and problem.id not in examples
+    examples = {str(index) for index in EXAMPLES.values()}
+    named = problem.id.split("/")  # dsr_sub/124, or pi1/124 where one of them selects on the rest
+    return split_of(problem) == "selection" and not (named[0] in ("dsr_sub", *EXAMPLES) and named[1] in examples)

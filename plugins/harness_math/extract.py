@@ -27,7 +27,7 @@ _SAID = re.compile(
 _SAID_FROZEN = re.compile(r"(?:\banswer(?: is| *[:=])|^A:)[ \t]{0,3}:?([^\n]*)", re.IGNORECASE | re.MULTILINE)
 # Where the claim of a sentence ends and its reason begins.
 _REASON = re.compile(
-    r"\.(?:\s|\Z)|[,;]?\s(?:since|because|as|where|which|so|when|after|that|but|given|based|thus|therefore|hence)\b"
+    r"\.(?:\s|\Z)|[,;]?\s(?:since|because|as|where|which|so|when|after|that|but(?! (?:maybe|possibly|perhaps|probably|could|might|it))|given|based|thus|therefore|hence)\b"
     r"|\s\((?=since|because|as|where|which|after|i\.e)|\sand (?!maybe|possibly|perhaps|probably|either|also|or)(?=[a-z]{2,} [a-z]{2,})"
 )
 _FILLER = re.compile(
@@ -48,7 +48,17 @@ _AFTER = re.compile(
     r"[\s$,)]*(?:\\\)|\\\])?[\s$,(]*(?:\\text\s?\{)?\s*(?:or|or maybe|or possibly|or perhaps|or else)\b[\s}$]*(?:\\\()?\s*"
     r"(-?[0-9][0-9.,/]*|\\(?:d?frac|sqrt)\{[^{}]*\}(?:\{[^{}]*\})?)"
 )
-_BEFORE = re.compile(r"\beither\b[^.\n]{0,60}?(-?[0-9][0-9./]{0,20})[\s$,)]*\bor\b[\s$(]*\Z")
+_BEFORE = re.compile(r"(?:\beither\b[^.\n]{0,60}?)?(?<![\w.])(-?[0-9][0-9./]{0,20})[\s$,)]*\bor\b[\s$(]*\Z")
+_BOUND = re.compile(r"\s?(?:[≠≤≥]|[<>](?=\s?\w)|\\(?:ne|le|ge|lt|gt)q?(?![a-zA-Z]))")
+_OR = re.compile(r"[\s$]*,?\s*or\s*[\s$]*")
+# What is said to be not, or only about, the number that follows is no answer.
+_DENIED = re.compile(
+    r"(?:(?<![a-zA-Z])(?:not|never|cannot|[a-z]{2,5}n['’]t|except|(?:any|every|all)[a-z]{0,5} but|other than|(?:at|the) (?:least|most)"
+    r"|up to|(?:more|less|fewer|greater|larger|smaller) than|between\s[^.\n]{1,30}\sand|from\s[^.\n]{1,30}\sto)"
+    r"|\\(?:not\s?=|neq?|leq?|geq?|lt|gt)(?![a-zA-Z])|[≠≤≥]|(?:(?<![\w<])[a-zA-Z]|[0-9])\s?[<>])"
+    r"(?:\s(?:be|equals?|equal to|exactly|simply|just|the answer))*[\s$(*]*\Z",
+    re.IGNORECASE,
+)
 
 
 def strict_claim(text: str) -> str | None:
@@ -139,7 +149,7 @@ def _unboxed(text: str, frozen: bool) -> str:
         return said
     if _BARE.fullmatch(text.strip()):
         return text
-    return _last_formula(text) or _last_number(text)
+    return _last_formula(text) or _last_number(text, frozen)
 
 
 def _frozen_said(text: str) -> str | None:
@@ -166,7 +176,8 @@ def _sentence(text: str) -> str:
     # Followed by "or", "and", a per cent sign or a degree sign, the formula is not all of the claim.
     if found and not (_PROSE.search(found[0]) or _JOINT.match(rest) or re.match(r"\\?%|\^|°|degrees|percent", rest)):
         return _inside(found)
-    return _REASON.split(line, maxsplit=1)[0]
+    claim = _REASON.split(line, maxsplit=1)[0]
+    return line if re.search(r"\s(?:or|and)\Z", claim) else claim  # "42 or so, or 43" ends with its alternatives
 
 
 def _inside(found: re.Match[str]) -> str:
@@ -177,19 +188,26 @@ def _last_formula(text: str) -> str:
     """A formula at the very end: set off by math delimiters, or a last line of its own with a letter in it."""
     end = text.rstrip().rstrip(".").rstrip()
     if end.endswith(("$", "\\)", "\\]")):
+        previous = None
         for found in _MATH.finditer(end, max(0, len(end) - 2 * CLAIM_CHARS)):
-            if found.end() == len(end) and not _PROSE.search(found[0]):
-                return _inside(found)
+            if found.end() == len(end) and not _PROSE.search(found[0]) and not _denied(end, found.start()):
+                hedged = previous and _OR.fullmatch(end[previous.end() : found.start()][:20])
+                return f"{_inside(previous)} or {_inside(found)}" if previous and hedged else _inside(found)
+            previous = found
     line = end[-CLAIM_CHARS:].rpartition("\n")[2].strip()
     return line if re.search(r"[a-zA-Z]", line) and _BARE.fullmatch(line) else ""
 
 
-def _last_number(text: str) -> str:
+def _last_number(text: str, frozen: bool) -> str:
     last = previous = None
     for found in _NUMBER.finditer(text):
         last, previous = found, last
-    if last is None:
+    if last is None or (not frozen and (_denied(text, last.start()) or _BOUND.match(text, last.end()))):
         return ""
-    if previous and re.fullmatch(r"[\s$]*,?\s*or\s*[\s$]*", text[previous.end() : last.start()][:20]):
+    if previous and _OR.fullmatch(text[previous.end() : last.start()][:20]):
         return f"{previous[0]} or {last[0]}"
     return last[0]
+
+
+def _denied(text: str, place: int) -> bool:
+    return _DENIED.search(text[max(0, place - 60) : place]) is not None

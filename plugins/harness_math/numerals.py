@@ -24,26 +24,29 @@ _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?:\.[
 _TEN = r"10\^(?:\{([-+]?[0-9]{1,3})\}|([-+]?[0-9]{1,3}))"
 _SCIENTIFIC = re.compile(rf"({_DECIMAL})(?:(?:\\times|\\cdot|\*|x){_TEN}|[eE]([-+]?[0-9]{{1,3}}))?")
 _POWER_OF_TEN = re.compile(rf"([-+]?){_TEN}")
-_POWER = re.compile(r"\(?(-?[0-9]{1,9})\)?\^\{?([0-9]{1,4})\}?")
+_POWER = re.compile(r"\(?(-?[0-9]{1,9})\)?\^\{?(-?[0-9]{1,4})\}?")
 _FRACTION = re.compile(rf"([-+]?)({_DIGITS})?\\frac(?:\{{({_DECIMAL})\}}|([0-9]))(?:\{{({_DECIMAL})\}}|([0-9]))")
 _REPEATING = re.compile(r"(-?)([0-9]{0,100})\.([0-9]{0,100})\\(?:overline|bar|dot)\s?\{([0-9]{1,100})\}")
 _SLASH = re.compile(rf"({_DECIMAL})(?:/|\\div)({_DECIMAL})")
 _MIXED = re.compile(r"(?<=[0-9]) ([0-9]{1,300})/([0-9]{1,300})\Z")
-_BASED = re.compile(r"([-+]?[0-9][0-9A-Za-z]{0,300})_(?:\{([0-9]{1,2})\}|([0-9]{1,2}))")
+_BASED = re.compile(r"([-+]?[0-9][0-9A-Za-z]{0,300})_(?:\{\(?([0-9]{1,2})\)?\}|([0-9]{1,2}))")
 _LOOSE_SPACE = re.compile(r"(?<![0-9,]) | (?![0-9])")
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\\text\s?\{)?\s*per ?cent\s*\}?)\s*\Z")
 _DEGREES = re.compile(
     r"\s*(?:\^\s?\{?\s?\\circ\s?\}?(?:\s*(?:[CF]|\\(?:text|mathrm)\s?\{\s*[CF]\s*\}))?|\s(?:degrees?|deg))\s*\Z"
 )
-_CURRENCY = re.compile(r"^(-?)\s*(?:[€£¥₹]|(?:USD|EUR|US\\?\$)(?![a-zA-Z]))\s*")
+_ORDINAL = re.compile(r"(?<=[0-9])\s?\^?\s?\{?\s?(?:\\(?:text|mathrm)\s?\{)?\s?(?:st|nd|rd|th)\s?\}{0,2}\Z")
+_CURRENCY = re.compile(r"^(-?)\s*(?:[€£¥₹]|(?:USD|EUR|US\\?\$|Rs\.?)(?![a-zA-Z]))\s*")
 # What may follow a number without being a unit: 2x and 3 sin t are products, "5 or so" and "5 is wrong" are no answers.
 _NO_UNIT = (
     r"(?:sin|cos|tan|log|ln|exp|pi|mod|or|and|not|no|if|but|is|are|was|maybe|perhaps|possibly|probably|either|unless|about|"
-    r"wrong|incorrect|plus|minus|times|squared|cubed|hundred|thousand|million|billion|trillion|dozen)s?\b"
+    r"wrong|incorrect|plus|minus|times|squared|cubed|hundred|thousand|million|billion|trillion|dozen|k|"
+    r"factorial|tenth|hundredth|thousandth|third|half|halve)s?\b"
 )
 _WORDS = rf"\\(?:text|textrm|mathrm|mbox|operatorname)\s?\{{(?![^{{}}]*\b{_NO_UNIT})[^{{}}0-9]*(?:[a-zA-Z]\^?[1-4][^{{}}0-9]*)?\}}"
 _SET = rf"(?:{_WORDS}|\\frac\s?\{{\s*{_WORDS}\s*\}}\s?\{{\s*{_WORDS}(?:\^\{{?[1-4]\}}?)?\s*\}})"
 _SPELLED = rf"(?:(?!{_NO_UNIT})[a-zA-Z]{{2,}}\.?|[a-zA-Z](?=/))"
+_ASIDE = re.compile(r"\((\\text\s?\{[^{}]*\})\)\Z")
 _UNIT = re.compile(
     rf"(?<=[0-9}}])(?:\s*{_SET}|\s+{_SPELLED})"
     rf"(?:\^\{{?-?[1-4]\}}?|\s*/\s*(?:{_SET}|[a-zA-Z]+)|\s*(?:\\cdot)?\s*{_SET}|\s+{_SPELLED}){{0,8}}\s*\Z"
@@ -94,6 +97,7 @@ def _without(pattern: re.Pattern[str], text: str) -> tuple[str, bool]:
 
 def _bare(text: str) -> str:
     """Without unit, currency, degree sign, brackets around all of it, and loose spaces."""
+    text = _ASIDE.sub(r"\1", _ORDINAL.sub("", text))
     text = _CURRENCY.sub(r"\1", _DEGREES.sub("", _UNIT.sub("", text)))
     text = " ".join(unwrapped(text).split())
     for _ in range(3):
@@ -177,9 +181,9 @@ def without_unit(formula: str) -> str:
 def read_power(text: str) -> Number | None:
     """a^b of two integers: a closed form that says more than its digits. Other expressions are left to be worked out."""
     found = _POWER.fullmatch(_LEFT_SIDE.sub("", tidy(text)).rstrip(".").strip())
-    if found is None or abs(int(found[1])).bit_length() * int(found[2]) > 20_000:
+    if found is None or abs(int(found[1])).bit_length() * abs(int(found[2])) > 20_000:
         return None
-    return Number(Fraction(int(found[1])) ** int(found[2]))
+    return Number(Fraction(int(found[1])) ** int(found[2])) if int(found[1]) else None
 
 
 def same_number(expected: Number, given: Number) -> bool:
@@ -202,7 +206,9 @@ def _same_digits(expected: Number, given: Number) -> bool:
 def _close(expected: Number, given: Number) -> bool:
     if expected.value == given.value:
         return True
-    return rounds_to(given, expected.value) or rounds_to(expected, given.value)
+    # A reference that is a whole number is meant exactly: 1.23457e6 is not 1234567.
+    whole = expected.unit is None and expected.value.denominator == 1
+    return rounds_to(expected, given.value) or (not whole and rounds_to(given, expected.value))
 
 
 def rounds_to(decimal: Number, value: Fraction) -> bool:

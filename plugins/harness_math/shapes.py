@@ -33,9 +33,18 @@ _CUP = re.compile(rf"\\cup(?![a-zA-Z])|(?<=[)\]}}])\s*U\s*(?=[(\[\\])|{_BRACKET}
 _RELATION = re.compile(rf"\\(?:le|ge|ne|approx|in|equiv)(?![a-zA-Z])|<=|>=|!=|[=<>]|{_BRACKET}")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _MATRIX = re.compile(r"\[?\s*\\begin\s?\{([a-zA-Z]*matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s?\{\1\}\s*\]?", re.DOTALL)
+# {x | 1 < x}, {x \in \mathbb{R} : 1 < x}
+_BUILT = re.compile(r"\s*[a-zA-Z](?:\s?\\in\s?\\mathbb\s?\{?R\}?)?\s?(?:\||:)(.*)", re.DOTALL)
 _OPENING = {"(": "(", "[": "[", "\\{": "{", "\\langle": "<", "{": "{"}
 _CLOSING = {")": ")", "]": "]", "\\}": "}", "\\rangle": ">", "}": "}"}
 _OPERATOR = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\approx": "~", "\\in": "in", "\\equiv": "="}
+# What may stand left of an equals sign without being calculated with: x, x_1, AB, \angle ABC, f(3), |AB|, Area.
+# Possessive throughout: \abc can be read as a command and letters in many ways, and all of them would be tried.
+_LETTERS = r"\\(?!frac|sqrt|sin|cos|tan|log|ln|times|cdot|div|infty)[a-zA-Z]++|[a-zA-Z]"
+_NAME = re.compile(
+    rf"\|?(?:{_LETTERS})(?:{_LETTERS}|'|_[a-zA-Z0-9\\]++|\^\\prime|\^-1(?=\())*+(?:\([a-zA-Z0-9,=\\|]*+\))?\|?"
+)
+_TUPLE_OF_NAMES = re.compile(r"\([a-zA-Z0-9_,\\]+\)")
 
 
 class Shape(NamedTuple):
@@ -54,7 +63,7 @@ def read_shape(text: str, *, thousands: bool = True) -> Shape:
     """With `thousands`, 1,234 is one number where it stands by itself; otherwise every comma separates."""
     text = tidy(text)
     whole = _ALL_WORDS.fullmatch(text)
-    if whole and _CONNECTOR.search(whole[1]):
+    if whole and (_CONNECTOR.search(whole[1]) or _LEADING.match(whole[1])):
         text = whole[1]
     return _several(_connected(_LEADING.sub("", text)), thousands, MAX_BRACKETS)
 
@@ -119,6 +128,8 @@ def _bracketed(text: str, depth: int) -> Shape:
     if depth == 0 or opening is None or closing is None or not _closes_last(text):
         return Shape("one", text)
     inner = text[len(opening) : len(text) - len(closing)]
+    if opening == "\\{" and (built := _BUILT.fullmatch(inner)) and (described := _related(built[1], depth - 1)).marks:
+        return described
     marks = (_OPENING[opening], _CLOSING[closing])
     pieces = [piece for piece, _ in _pieces(inner, _COMMA)]
     if marks == ("{", "}") and (opening != "{" or len(pieces) > 1):
@@ -174,3 +185,9 @@ def _closes_last(text: str) -> bool:
         if depth == 0 and found.end() < len(text):
             return False
     return depth == 0
+
+
+def is_name(text: str) -> bool:
+    """Whether this is what may stand left of an equals sign without being calculated with."""
+    squeezed_text = re.sub(r"[\s{}]|\\text|\\mathrm|\\overline|\\bar|\\vec", "", tidy(text))
+    return bool(_NAME.fullmatch(squeezed_text) or _TUPLE_OF_NAMES.fullmatch(squeezed_text))

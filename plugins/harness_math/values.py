@@ -52,7 +52,7 @@ def equal(expected: Node, given: Node) -> bool | None:
         return _agree({}, expected, given)
     verdicts = [_agree(point(names, place), expected, given) for place in _POSITIVE]
     verdicts += [_agree(point(names, place), expected, given, real=True) for place in _SIGNED]
-    if (False in verdicts or verdicts.count(True) < 3) and (_whole_only(expected) or _whole_only(given)):
+    if (False in verdicts or verdicts.count(True) < 3) and (_whole_only(expected) or _alternates(given)):
         verdicts = [_agree(whole_point(names, place), expected, given) for place in _WHOLE]
     if False in verdicts:
         return False
@@ -124,9 +124,14 @@ def _whole_only(node: Node) -> bool:
     """Floors and factorials are about whole numbers, and so is (-1)^n."""
     if node.kind == "call" and node.name in _WHOLE_ONLY:
         return True
+    return _alternates(node) or any(_whole_only(part) for part in node.parts)
+
+
+def _alternates(node: Node) -> bool:
+    """(-1)^n, somewhere."""
     if node.kind == "pow" and constant(node.parts[0]) == -1 and symbols(node.parts[1]):
         return True
-    return any(_whole_only(part) for part in node.parts)
+    return any(_alternates(part) for part in node.parts)
 
 
 def point(names: list[str], place: int) -> Mapping[str, Fraction]:

@@ -32,9 +32,10 @@ BOXED = "boxed"  # Problem.meta["format"] of public sets: the demanded format is
 LADDER = "ladder/"  # the ids of generated problems, whose lenient verdicts stay what they have always been
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,300}")
 _OPERATOR = re.compile(
-    r"[*/^!:]|(?<=[\w)}\]'])[-+]|\\(?:frac|sqrt|cdot|times|div|binom|pm|mp|log|ln|sin|cos|tan|exp|sum|prod|int)(?![a-zA-Z])"
+    r"[*/^!:]|(?<=[\w)}\]'])\s?[-+]|\\(?:frac|sqrt|cdot|times|div|binom|pm|mp|log|ln|sin|cos|tan|exp|sum|prod|int)(?![a-zA-Z])"
 )
 _NAMED = re.compile(r"\s*\$?\s*([a-zA-Z])\s*=")
+_TO = re.compile(r"(?<=\w)\s*(?:\\text\s?\{\s*to\s*\}|\bto\b)\s*(?=\w)")
 _ALTERNATIVES = re.compile(r"\\text\s?\{\s*OR\s*\}")
 
 
@@ -87,6 +88,8 @@ def same(gold: str, claim: str, prompt: str = "") -> bool:
         return gold == claim
     if clean(gold) == clean(claim) and not _other_names(gold, claim):
         return True
+    if ":" in gold:
+        claim = _TO.sub(":", claim)
     return Comparison(_squeezed_prompt(prompt) if "=" in claim else "").same(gold, claim)
 
 
@@ -98,10 +101,19 @@ def _other_names(gold: str, claim: str) -> bool:
 
 def is_echo(claim: str, problem: Problem) -> bool:
     """Whether the claim stands in the problem as it is, with an operator, and is not how the answer is written."""
-    text = squeezed(claim)
-    if not _OPERATOR.search(clean(claim)) or text not in _squeezed_prompt(problem.prompt):
+    prompt = _squeezed_prompt(problem.prompt)
+    found = [side for side in _sides(claim) if _OPERATOR.search(clean(side)) and squeezed(side) in prompt]
+    if not found:
         return False
-    return not any(text == squeezed(gold) or _same_fraction(gold, claim) for gold in golds(problem))
+    written = {squeezed(side) for gold in golds(problem) for side in _sides(gold)}
+    return not (
+        written & {squeezed(side) for side in found} or any(_same_fraction(gold, claim) for gold in golds(problem))
+    )
+
+
+def _sides(text: str) -> list[str]:
+    """All of it, and what it says that something is: f(x) = 2x + 1 echoes 2x + 1."""
+    return [text, text.partition("=")[2]] if text.count("=") == 1 else [text]
 
 
 def _same_fraction(gold: str, claim: str) -> bool:

@@ -16,10 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.types import Outcome, Problem
 from harness_code import verify, visible
@@ -27,18 +31,19 @@ from harness_code.confining import LEVELS
 from harness_code.domain import Code
 from harness_code.jobs import SandboxFailure
 from harness_code.sandbox import Limits, Sandbox
-from hostile import FLOODS, PROGRAMS, STYLES
+from hostile import ANSWERS, FLOODS, PROGRAMS, STYLES
+from hostile.answers import PROMPT as ANSWERED
 from hostile.styles import FILES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watch reads /proc")
 
 INPUTS = (3, 10, 0, 7)
-ANSWERS = {n: n * n + 10007 for n in INPUTS}
+VALUES = {n: n * n + 10007 for n in INPUTS}
 PROMPT = "def f(n):\n"
 REFERENCE = "def f(n):\n    return n * n + 10007\n"
-ASSERTS = "".join(f"    assert candidate({n}) == {value}\n" for n, value in ANSWERS.items())
+ASSERTS = "".join(f"    assert candidate({n}) == {value}\n" for n, value in VALUES.items())
 ROWS = (
-    {"prompt": PROMPT, "entry_point": "f", "inputs": [[n] for n in INPUTS], "expected": list(ANSWERS.values())},
+    {"prompt": PROMPT, "entry_point": "f", "inputs": [[n] for n in INPUTS], "expected": list(VALUES.values())},
     {"prompt": PROMPT, "entry_point": "f", "test": f"def check(candidate):\n{ASSERTS}"},
     {
         "prompt": PROMPT,
@@ -118,9 +123,9 @@ def world() -> Iterator[World]:
         os.chmod(folder, 0o777)
         (folder / "sentinel").write_text("as it was")
         secret = Path(base, "secret.json")
-        secret.write_text(json.dumps(ANSWERS))
-        (folder / "secret.json").write_text(json.dumps(ANSWERS))
-        (folder / "answers_module.py").write_text(f"TEXT = {json.dumps(ANSWERS)!r}")
+        secret.write_text(json.dumps(VALUES))
+        (folder / "secret.json").write_text(json.dumps(VALUES))
+        (folder / "answers_module.py").write_text(f"TEXT = {json.dumps(VALUES)!r}")
         listener.setblocking(False)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
             datagrams.bind(listener.getsockname())
@@ -159,7 +164,7 @@ def judge(code: Code, programs: dict[str, str], world: World, *, forms: int) -> 
 def test_hostile_programs_are_not_paid_and_do_no_harm(
     code: Code, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(PROGRAMS) >= 250
+    assert len(PROGRAMS) >= 350
     # So short that loops and sleeps do not make the test long; a limit that was hit is as good as a wrong answer here.
     limits = Limits(cpu=1, wall=0.7)
     monkeypatch.setattr(verify, "scaled", lambda *_: limits)
@@ -195,6 +200,103 @@ def test_honest_programs_in_odd_styles_are_not_refused(code: Code, world: World)
     # The same programs with another constant: what was accepted was the value, not the style.
     outcomes = judge(code, wrong, world, forms=1)
     assert {key for key, outcome in outcomes.items() if outcome is not Outcome.WRONG} == set()
+
+
+@pytest.fixture(scope="module")
+def strongest() -> Iterator[Code]:
+    code = Code()
+    yield code
+    code.close()
+
+
+def test_right_answers_as_models_write_them_are_not_refused(strongest: Code) -> None:
+    assert len(ANSWERS) >= 50
+    reference = REFERENCE.partition("\n")[2]
+    for row in ROWS:
+        problem = strongest.read({**row, "prompt": ANSWERED, "canonical_solution": reference})
+        for name, answer in ANSWERS.items():
+            assert strongest.verify(problem, answer).outcome is Outcome.CORRECT, name
+            wrong = strongest.verify(problem, answer.replace("10007", "10006"))
+            assert wrong.outcome is Outcome.WRONG, name
+
+
+MBPP = {
+    "task_id": 11,
+    "text": "The square of a number, plus 10007.",
+    "code": REFERENCE,
+    "test_list": [f"assert f({n}) == {value}" for n, value in VALUES.items()],
+    "test_imports": [],
+}
+# No loop, and no 10007: what is made of these may be a program, and never the right one.
+PIECES = [
+    *(
+        "def f(n):\n",
+        "def f(a):\n",
+        "    return n * n",
+        "    return a",
+        "    yield n\n",
+        "lambda n: ",
+        "class f:\n",
+        "f = ",
+        "f(n)",
+    ),
+    *(
+        "```",
+        "```python\n",
+        "\n",
+        "    ",
+        "\t",
+        "(",
+        ")",
+        "'",
+        '"""',
+        "\\",
+        "#",
+        "@f\n",
+        "\0",
+        "\ud800",
+        "\r\n",
+        "# é",
+        "1",
+        "*",
+        "~~~",
+    ),
+    *(
+        "import os\n",
+        "os._exit(0)\n",
+        "raise SystemExit\n",
+        "print(n)\n",
+        "global f\n",
+        "del f\n",
+        "assert f\n",
+        "None",
+        "return",
+    ),
+]
+JUNK = st.one_of(
+    st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=6).map(lambda parts: "def f(n):\n    return " + "".join(parts)),
+    st.text(max_size=60),
+)
+
+
+@cache
+def _problems() -> dict[str, Problem]:
+    code = Code()
+    kinds = dict(zip(("pairs", "check", "evalplus"), map(code.read, ROWS), strict=True))
+    ladder = next(problem for problem in code.problems("ladder", "test", seed=0, limit=50) if problem.level == 3)
+    lenient = replace(ladder, meta={**ladder.meta, "answer_format": "lenient"})
+    return {**kinds, "asserts": code.read(MBPP), "ladder": ladder, "lenient ladder": lenient}
+
+
+@pytest.mark.parametrize("kind", ["pairs", "check", "evalplus", "asserts", "ladder", "lenient ladder"])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(junk=JUNK)
+def test_junk_ends_in_time_and_is_neither_paid_nor_an_error(strongest: Code, kind: str, junk: str) -> None:
+    started = time.monotonic()
+    verdict = strongest.verify(_problems()[kind], junk)
+    assert verdict.outcome in (Outcome.WRONG, Outcome.UNPARSED)
+    assert time.monotonic() - started < 10
 
 
 def _running_jobs() -> list[str]:

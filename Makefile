@@ -2,6 +2,7 @@
 # make run     the whole comparison on the embedded model: DOMAIN=math|code|arc
 # make test    the tests        make check   lint and types
 # make results the committed results again (resumable; SEEDS=3)
+# make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
 #                   the CUDA packages on Linux. When it cannot be reached, the ordinary sources are used.
@@ -14,7 +15,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: setup run test check results clean
+.PHONY: setup run test check results perf clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -44,6 +45,13 @@ check: .venv/dev.done
 
 results: setup
 	$(BIN)/python benchmarks/publish.py --seeds $(SEEDS)
+
+.venv/perf.done: .venv/core.done
+	@$(PIP) -e '.[perf]'
+	@touch $@
+
+perf: .venv/perf.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perf.run $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info

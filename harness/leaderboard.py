@@ -120,14 +120,15 @@ class Comparison(NamedTuple):
 def comparison(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Comparison:
     """Second minus first of each pair, one pair for each run seed: over problems, and over seeds when several."""
     rates = [paired_rates(first, second) for first, second in pairs]
-    intervals = [stats.paired_bootstrap(first_P, second_P, seed=seed) for first_P, second_P in rates]
-    too_few = any(interval.too_few for interval in intervals)
     p_value = pooled_p(pairs, seed=seed)
     if len(pairs) == 1:
-        only = intervals[0]
-        return Comparison(only.delta, only.low, only.high, p_value, too_few)
-    ses = [stats.clustered_se(second_P - first_P) for first_P, second_P in rates]
-    combined = stats.combine_seeds([i.delta for i in intervals], ses, problems=len(rates[0][0]))
+        only = stats.paired_bootstrap(*rates[0], seed=seed)
+        return Comparison(only.delta, only.low, only.high, p_value, only.too_few)
+    too_few = any(stats.too_few(first_P, second_P) for first_P, second_P in rates)
+    differences = [second_P - first_P for first_P, second_P in rates]
+    deltas = [float(d_P.mean()) if d_P.size else math.nan for d_P in differences]
+    ses = [stats.clustered_se(d_P) for d_P in differences]
+    combined = stats.combine_seeds(deltas, ses, problems=len(rates[0][0]))
     return Comparison(combined.delta, combined.low, combined.high, p_value, too_few)
 
 

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,7 +88,10 @@ def encode(value: Any) -> Any:
 def decode(value: Any) -> Any:
     """The inverse of `encode`; sequences come back as tuples."""
     if isinstance(value, list):
-        return tuple(decode(item) for item in value)
+        kinds = set(map(type, value))
+        if kinds == {str}:  # problem ids, mostly: a run's files say the same ones thousands of times
+            return tuple(map(sys.intern, value))
+        return tuple(map(decode, value)) if kinds & {list, dict} else tuple(value)
     if not isinstance(value, dict):
         return value
     fields = {key: decode(item) for key, item in value.items() if key != "!"}

@@ -78,5 +78,6 @@ def svg(chart: altair.Chart) -> str:
     return str(vl_convert.vegalite_to_svg(chart.to_json()))
 
 
-def png(chart: altair.Chart) -> bytes:
-    return bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=2))
+def png(drawn: str) -> bytes:
+    """Of the SVG, so that the figure is laid out once."""
+    return bytes(vl_convert.svg_to_png(drawn, scale=2))

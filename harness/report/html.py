@@ -7,6 +7,7 @@ Doesn't: need a network or a browser to be made.
 from __future__ import annotations
 
 import csv
+import functools
 import html
 import io
 import json
@@ -63,10 +64,9 @@ def _line_search(found: Results) -> str:
     rows = charts.line_search_rows(found)
     if not rows:
         return ""
-    chart = charts.line_search(rows)
-    drawn = charts.svg(chart)
+    drawn = charts.svg(charts.line_search(rows))
     store.write_text(found.root / "figures/line_search.svg", drawn)
-    store.write_via(found.root / "figures/line_search.png", lambda p: Path(p).write_bytes(charts.png(chart)))
+    store.write_via(found.root / "figures/line_search.png", lambda p: Path(p).write_bytes(charts.png(drawn)))
     _write_csv(found.root / "figures/line_search.csv", rows)
     note = (
         "Selection problems, common random numbers; bands are one standard error by problem; the ring is the chosen "
@@ -178,12 +178,12 @@ def _formats(found: Results) -> str:
 
 
 def _batches(found: Results) -> str:
-    rows = []
+    rows, expected = [], functools.cache(lambda seed: _expected_dead(found, seed))
     for (method, seed), done in found.finished.items():
         d = done.direction
         if d is not None:
             groups = d.groups_used + d.groups_dead
-            dead = (d.groups_dead / max(groups, 1), _expected_dead(found, seed))
+            dead = (d.groups_dead / max(groups, 1), expected(seed))
             cells = (d.batch_pass_rate, *dead, d.snr, d.agreement, d.half_cosine)
             gap = "" if d.logprob_gap is None else f"{d.logprob_gap:.1e}"
             rows.append([method, seed, d.kind, groups, *(console.number(c) for c in cells), gap])

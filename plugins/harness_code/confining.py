@@ -57,6 +57,9 @@ def enter(level: str) -> Cage:
     kernel.hide_memory()
     kernel.forget_capabilities()
     rules = here and seccomp.program(here, keep_attributes=level != "full", read_only=level == "rlimits")
+    if rules is not None:
+        kernel.no_new_privileges()
+    _limit_all(level)
     return Cage(level, size, rules, processes, private)
 
 
@@ -87,7 +90,6 @@ def confine(cage: Cage, limits: dict[str, int], slot: int) -> None:
     if cage.filter is None:
         _make_do()
         return
-    kernel.no_new_privileges()
     if cage.level == "landlock":
         landlock.restrict(cage.private[slot])
     if cage.level != "rlimits":
@@ -110,11 +112,15 @@ def _make_do() -> None:
     _bound(resource.RLIMIT_NPROC, 0)
 
 
-def _limit(cage: Cage, limits: dict[str, int]) -> None:
-    _bound(resource.RLIMIT_CPU, limits["cpu"], slack=0 if cage.level == "full" else 1)
-    _bound(resource.RLIMIT_FSIZE, FILE_BYTES if cage.level != "rlimits" else 0)
+def _limit_all(level: str) -> None:
+    """What binds every job alike: it inherits these limits, and the interpreter can live with them itself."""
+    _bound(resource.RLIMIT_FSIZE, FILE_BYTES if level != "rlimits" else 0)
     _bound(resource.RLIMIT_NOFILE, DESCRIPTORS)
     _bound(resource.RLIMIT_CORE, 0)
+
+
+def _limit(cage: Cage, limits: dict[str, int]) -> None:
+    _bound(resource.RLIMIT_CPU, limits["cpu"], slack=0 if cage.level == "full" else 1)
     if cage.level == "full":  # counted within our own user namespace; elsewhere with all the user's processes
         _bound(resource.RLIMIT_NPROC, THREADS)
     if cage.size:

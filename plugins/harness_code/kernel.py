@@ -54,6 +54,11 @@ def die_with_parent() -> None:
     _prctl(_PDEATHSIG, signal.SIGKILL)
 
 
+def heed_interrupts() -> None:
+    """SIGINT ends the process. Not by `signal.signal`, which turns numbers into enumerations and back on the way."""
+    _libc().signal(2, None)
+
+
 def adopt_orphans() -> None:
     """What a child leaves behind becomes ours, not the system's. Linux only."""
     _prctl(_SUBREAPER, 1)

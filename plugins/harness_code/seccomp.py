@@ -18,6 +18,7 @@ import platform
 import struct
 import sys
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 # name, number on x86_64, number on aarch64 ("-": there is none)
@@ -122,6 +123,7 @@ class Platform(NamedTuple):
     audit: int
 
 
+@cache
 def for_platform() -> Platform | None:
     """This platform's numbers; None where the filter does not apply. Both known architectures are little-endian."""
     known = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}

@@ -48,9 +48,10 @@ def wall_limit(problem: Problem) -> float:
 
 
 class Reference(NamedTuple):
-    """What a row's own solution takes and, for `Differential` tasks, the arguments and what it returns."""
+    """What a row's own solution takes and, for `Differential` tasks, the arguments, also as JSON, and what it returns."""
 
     cpu: float
+    texts: tuple[str, ...]
     arguments: tuple[Any, ...]
     expected: tuple[Any, ...]
 
@@ -82,14 +83,14 @@ class Judge:
                 return _judge_report(self._examine(task, program, limits).report)
             case Differential():
                 reference = self._reference(problem, task)
-                report = self._call(task, program, scaled(DIFFERENTIAL_FLOOR, reference.cpu)).report
+                limits = scaled(DIFFERENTIAL_FLOOR, reference.cpu)
+                report = self._call(task, program, texts=reference.texts, limits=limits).report
                 return _judge_values(task, reference, report)
 
     def _examine(self, task: Asserts, program: str, limits: Limits) -> Timed:
         return self._sandbox.examine(program, Exam(task.setup, task.tests, task.names), limits=limits)
 
-    def _call(self, task: Differential, program: str, limits: Limits) -> Timed:
-        texts = [json.dumps(arguments) for arguments in task.arguments]
+    def _call(self, task: Differential, program: str, *, texts: Sequence[str], limits: Limits) -> Timed:
         return self._sandbox.call(program, task.entry_point, texts, limits=limits, tagged=True)
 
     def _reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
@@ -104,13 +105,14 @@ class Judge:
     def _run_reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
         """A reference that fails its tests is no fault of a completion's: only the time it took is used."""
         if isinstance(task, Asserts):
-            return Reference(self._examine(task, task.reference, scaled(CAP)).cpu, (), ())
-        report, cpu = self._call(task, task.reference, scaled(CAP))
+            return Reference(self._examine(task, task.reference, scaled(CAP)).cpu, (), (), ())
+        texts = tuple(map(json.dumps, task.arguments))
+        report, cpu = self._call(task, task.reference, texts=texts, limits=scaled(CAP))
         if report.limit or report.failure or len(report.calls) != len(task.arguments):
             why = f"{report.limit} limit" if report.limit else report.failure
             raise ReferenceFailure(f"the solution of {problem.id} fails on input {len(report.calls)}: {why}")
         arguments = tuple(plain.decode(given) for given in task.arguments)
-        return Reference(cpu, arguments, tuple(call.value for call in report.calls))
+        return Reference(cpu, texts, arguments, tuple(call.value for call in report.calls))
 
 
 class _Program(NamedTuple):

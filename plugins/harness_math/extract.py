@@ -12,6 +12,7 @@ in the text. A last box that is empty, or never closed, claims nothing: no earli
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 CLAIM_CHARS = 1000
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}\{")
@@ -70,13 +71,24 @@ def strict_claim(text: str) -> str | None:
     return found[1] if found and text.find("\\boxed") == start else None
 
 
-def lenient_claim(text: str, *, frozen: bool = False) -> str | None:
-    """The claim, of 1 to CLAIM_CHARS characters, or None. `frozen` keeps the ladder's reading of "the answer is"."""
+class Claim(NamedTuple):
+    """What a text claims, of 1 to CLAIM_CHARS characters, or None, and whether its last box says it."""
+
+    text: str | None
+    in_box: bool
+
+
+def find_claim(text: str, *, frozen: bool = False) -> Claim:
+    """`frozen` keeps the ladder's reading of "the answer is"."""
     text = visible(text)
-    claim = _boxed(text)
-    if claim is None:
-        claim = _unboxed(text, frozen)
-    return _fitting(claim)
+    boxed = _boxed(text)
+    claim = _fitting(_unboxed(text, frozen) if boxed is None else boxed)
+    return Claim(claim, boxed is not None and claim is not None)
+
+
+def lenient_claim(text: str, *, frozen: bool = False) -> str | None:
+    """The claim alone."""
+    return find_claim(text, frozen=frozen).text
 
 
 def box_claim(text: str) -> str | None:
@@ -109,7 +121,8 @@ def _boxed(text: str) -> str | None:
     claims = [content]
     if after := _AFTER.match(text[end : end + 80]):
         claims.append(after[1])
-    if before := _BEFORE.search(text[max(0, boxes[-1].start() - 100) : boxes[-1].start()]):
+    lead = text[max(0, boxes[-1].start() - 100) : boxes[-1].start()]
+    if "or" in lead and (before := _BEFORE.search(lead)):
         claims.insert(0, before[1])
     start = boxes[-1].start()
     for box in reversed(boxes[-20:-1]):

@@ -22,7 +22,7 @@ from harness.types import Outcome, Problem, Verdict
 from harness_math import symbolic
 from harness_math.cleaning import clean, squeezed
 from harness_math.comparing import Comparison, gold_shape
-from harness_math.extract import box_claim, lenient_claim, strict_claim
+from harness_math.extract import find_claim, strict_claim
 from harness_math.leaves import needs_math_verify
 from harness_math.numerals import read_number
 from harness_math.shapes import Shape
@@ -40,18 +40,15 @@ _ALTERNATIVES = re.compile(r"\\text\s?\{\s*OR\s*\}")
 
 
 def verify(problem: Problem, completion: str) -> Verdict:
-    boxed = problem.meta.get("format") == BOXED
-    in_format = strict_claim(completion)
-    claim = in_format if problem.strict else lenient_claim(completion, frozen=problem.id.startswith(LADDER))
+    claim = strict_claim(completion)
+    in_format = claim is not None
+    if not problem.strict:
+        claim, in_box = find_claim(completion, frozen=problem.id.startswith(LADDER))
+        in_format = in_box if problem.meta.get("format") == BOXED else in_format
     if claim is None:
         return Verdict(outcome=Outcome.UNPARSED, detail="no final answer in the demanded format")
     outcome, detail = _judge(problem, claim)
-    return Verdict(
-        outcome=outcome,
-        extracted=canonical(claim),
-        format_ok=box_claim(completion) is not None if boxed else in_format is not None,
-        detail=detail,
-    )
+    return Verdict(outcome=outcome, extracted=canonical(claim), format_ok=in_format, detail=detail)
 
 
 def _judge(problem: Problem, claim: str) -> tuple[Outcome, str]:
@@ -67,7 +64,7 @@ def _judge(problem: Problem, claim: str) -> tuple[Outcome, str]:
 def golds(problem: Problem) -> list[str]:
     """The accepted answers: `Problem.answer` is one, or a list of them; "a OR b" is two ways to write one."""
     answer = problem.answer
-    accepted = answer if isinstance(answer, Sequence) and not isinstance(answer, str) else [answer]
+    accepted = [answer] if isinstance(answer, str) or not isinstance(answer, Sequence) else answer
     texts = [str(each) for each in accepted]
     return texts + [part for text in texts if " OR" in text or "{OR" in text for part in _ALTERNATIVES.split(text)]
 
@@ -101,8 +98,10 @@ def _other_names(gold: str, claim: str) -> bool:
 
 def is_echo(claim: str, problem: Problem) -> bool:
     """Whether the claim stands in the problem as it is, with an operator, and is not how the answer is written."""
-    prompt = _squeezed_prompt(problem.prompt)
-    found = [side for side in _sides(claim) if _OPERATOR.search(clean(side)) and squeezed(side) in prompt]
+    if _INTEGER.fullmatch(claim):  # no operator: most claims, and cleaning one costs more than all the rest
+        return False
+    written_with = [side for side in _sides(claim) if _OPERATOR.search(clean(side))]
+    found = [side for side in written_with if squeezed(side) in _squeezed_prompt(problem.prompt)]
     if not found:
         return False
     written = {squeezed(side) for gold in golds(problem) for side in _sides(gold)}
@@ -133,6 +132,8 @@ def prepare(gold: str) -> bool:
 
     Returns whether math-verify, whose time nobody can bound from inside, may be asked about it; it is imported then.
     """
+    if _INTEGER.fullmatch(gold):
+        return False
     asked = [leaf for leaf in _leaves(gold_shape(gold)) if needs_math_verify(leaf)]
     if asked:
         symbolic.prepare(asked)

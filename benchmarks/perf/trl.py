@@ -1,0 +1,111 @@
+"""The whole one_shot method, search included, against TRL's GRPOTrainer spending as many rollouts on the same model.
+
+Does: CPU seconds of both for N training rollouts on the same problems with the same rewards. Of ours all that the method
+did (sampling, verdicts, gradient, search with its selection rollouts), without its test; of TRL's `train()` alone,
+without imports and set-up.
+Doesn't: compare what was learned. TRL runs in a process of its own, under HARNESS_PERF_TRL (an interpreter that has trl
+and this harness) where that is set, at the better of two batch sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.perf.rows import Row
+
+BUDGET, GROUP = 4096, 16
+BATCHES = (128, 512)  # rollouts in one update of TRL
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def measure() -> list[Row]:
+    from benchmarks.perf import subjects
+
+    with tempfile.TemporaryDirectory() as folder:
+        subjects.harness(
+            "run", "--domain", "math", "--method", "one_shot", "--budget", str(BUDGET), "--workers", "1", "--quiet",
+            "--out", folder, *subjects.SMALL_TEST, cwd=Path(folder),
+        )  # fmt: skip
+        scores = json.loads((subjects.run_folder(Path(folder)) / "methods/one_shot/0/scores.json").read_text())
+    cost = scores["cost"]
+    tried = {batch: _peer(batch) for batch in BATCHES}
+    best = min(tried, key=lambda batch: float(tried[batch]["cpu"]))
+    seconds = ", ".join(f"{batch}: {found['cpu']:.0f} s" for batch, found in tried.items())
+    return [
+        Row(
+            name="one_shot, whole method",
+            ours=cost["cpu_seconds"],
+            peer=tried[best]["cpu"],
+            unit="CPU s",
+            ratio=tried[best]["cpu"] / cost["cpu_seconds"],
+            goal="ratio >= 3",
+            note=f"TRL {tried[best]['version']} GRPOTrainer, {BUDGET} rollouts, {GROUP} a prompt, rollouts an update "
+            f"({seconds}); ours spends {cost['selection_rollouts']} selection rollouts besides",
+        )
+    ]
+
+
+def _peer(batch: int) -> dict[str, Any]:
+    """TRL's seconds, from a process that has no other thing to do."""
+    interpreter = os.environ.get("HARNESS_PERF_TRL", sys.executable)
+    done = subprocess.run(
+        [interpreter, "-c", f"from benchmarks.perf import trl; trl.train({batch})"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"TRL under {interpreter}: {done.stderr.strip().splitlines()[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def train(batch: int) -> None:
+    """In the process that has trl: spend the budget and print what it took as JSON."""
+    import torch
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness import plugins
+    from harness.adapters import trl_reward, trl_rows
+    from harness.budget import Stopwatch
+    from harness_tiny import weights_path
+
+    torch.set_num_threads(1)
+    domain = plugins.load().lookup("domain", "math").load()()
+    (max_tokens,) = (b.max_tokens for b in domain.benchmarks() if b.name == "ladder")
+    with tempfile.TemporaryDirectory() as folder, trl_reward("math", workers=1) as reward:
+        settings = trl.GRPOConfig(
+            output_dir=folder,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            per_device_train_batch_size=batch,
+            num_generations=GROUP,
+            max_completion_length=max_tokens,
+            temperature=1.0,
+            beta=0.0,
+            max_steps=BUDGET // batch,
+            learning_rate=3e-4,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=0,
+        )
+        trainer = trl.GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(weights_path(), dtype=torch.float32),
+            processing_class=AutoTokenizer.from_pretrained(weights_path(), padding_side="left"),
+            reward_funcs=reward,
+            args=settings,
+            train_dataset=Dataset.from_list(trl_rows("math", limit=BUDGET // GROUP)),
+        )
+        watch = Stopwatch()
+        trainer.train()
+        cost = watch.cost()
+    print(json.dumps({"cpu": cost.cpu_seconds, "wall": cost.wall_seconds, "version": trl.__version__}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tabular_run import execute, small_spec
 
+from benchmarks.perf import racing as measured
 from harness import racing, store
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "perf"))
-import racing as measured
 
 
 def test_the_default_race_costs_half_of_the_grid() -> None:

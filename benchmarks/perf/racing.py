@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from rows import Row
 
+from benchmarks.perf.rows import Row
 from harness import config, racing, stats, stepping
 from harness.types import Candidate, Policy, Score
 from harness_engines import tabular_policy
@@ -155,15 +155,15 @@ def measure() -> list[Row]:
     return [
         Row(
             "line search, rollouts", found.rollouts, float(found.grid_rollouts), "selection rollouts",
-            found.grid_rollouts / found.rollouts, ">= 2", "peer: the exhaustive grid",
+            found.grid_rollouts / found.rollouts, "ratio >= 2", "peer: the exhaustive grid",
         ),
         Row(
-            "line search, within one standard error", found.within, 1.0, "share of runs", found.within, ">= 0.95",
+            "line search, within one standard error", found.within, 1.0, "share of runs", found.within, "ratio >= 0.95",
             f"of the exhaustive winner; {RUNS} runs by true best target: {spread}",
         ),
         Row(
             "line search, true accuracy", found.raced, found.fixed[best_fixed], "mean accuracy",
-            found.raced / found.fixed[best_fixed], "> 1", f"peer: the best fixed target, {best_fixed:g}; the grid has {found.exhaustive:.4f}",
+            found.raced / found.fixed[best_fixed], "ratio >= 1", f"peer: the best fixed target, {best_fixed:g}; the grid has {found.exhaustive:.4f}",
         ),
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +88,9 @@ class RolloutBatch:
         own = [i for i, ids in enumerate(self.shards) if problem_id in ids]
         parts = [read_group(_shard_path(Path(self.root), self.folder, i), problem_id) for i in own]
         return tuple(rollout for part in parts for rollout in part)
+
+
+SMALL_SHARD = 128  # rollouts below which a shard costs more than its worker's idling
 
 
 class Collected(NamedTuple):
@@ -172,13 +176,22 @@ def _cost(batch: RolloutBatch) -> Cost:
 
 
 def plan_shards(draw: Draw, problems: Sequence[Problem], *, run_seed: int, rollouts: int) -> list[Shard]:
-    """Groups ordered by prompt length, cut into shards of about `rollouts` completions; a larger group takes several."""
-    per_shard = max(1, rollouts // draw.samples)
+    """Groups ordered by prompt length, cut into shards of at most `rollouts` completions; a larger group takes several.
+
+    Shards are of equal size, and an even number unless they would be small: workers end together.
+    """
     ordered = sorted(problems, key=lambda p: (len(p.prompt), p.id))
     all_idxs = range(draw.first, draw.first + draw.samples)
     pieces = [tuple(all_idxs[start : start + rollouts]) for start in range(0, draw.samples, rollouts)]
     requests = [_request(draw, problem, run_seed, idxs) for problem in ordered for idxs in pieces]
+    per_shard = _per_shard(len(requests), most=max(1, rollouts // draw.samples), smallest=SMALL_SHARD // draw.samples)
     return [tuple(requests[start : start + per_shard]) for start in range(0, len(requests), per_shard)]
+
+
+def _per_shard(requests: int, *, most: int, smallest: int) -> int:
+    count = math.ceil(requests / most)
+    even = count + count % 2
+    return math.ceil(requests / (even if requests >= even * smallest else count))
 
 
 def _request(draw: Draw, problem: Problem, run_seed: int, idxs: tuple[int, ...]) -> SampleRequest:

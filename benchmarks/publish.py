@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from harness import leaderboard
+from harness import config, leaderboard
 from harness.report import formats, results, tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,21 +31,24 @@ HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
 def main(domains: tuple[str, ...], seeds: int) -> None:
     for domain in domains or DOMAINS:
         run = finished_run(domain, seeds=seeds)
+        (ROOT / "results" / "leaderboard" / f"{domain}.csv").unlink(missing_ok=True)  # rows of an earlier version
         subprocess.run([*HARNESS, "leaderboard", str(run)], cwd=ROOT, check=True)
         keep_example(run, ROOT / "results" / "examples" / domain)
         write_table(domain, run)
 
 
 def finished_run(domain: str, *, seeds: int) -> Path:
-    """The newest run folder of this domain and seed count, resumed or started, and brought to its end."""
+    """The newest run folder of this spec, resumed or started, and brought to its end."""
     runs = f"results/runs/published-{seeds}-seeds"  # relative: the command line becomes a column
-    found = sorted((ROOT / runs).glob(f"*-{domain}-*"))
+    file = Path("benchmarks") / domain / "default.toml"
+    name = f"*-{domain}-{config.load(None, file=ROOT / file, changes={'seeds': seeds}, sets=()).hash}"
+    found = sorted((ROOT / runs).glob(name))
     if not found:
-        arguments = ["run", "--spec", f"benchmarks/{domain}/default.toml", "--seeds", str(seeds), "--out", runs]
+        arguments = ["run", "--spec", str(file), "--seeds", str(seeds), "--out", runs]
         subprocess.run([*HARNESS, *arguments], cwd=ROOT, check=True)
     elif not (found[-1] / "DONE").exists():
         subprocess.run([*HARNESS, "resume", str(found[-1])], cwd=ROOT, check=True)
-    return sorted((ROOT / runs).glob(f"*-{domain}-*"))[-1]
+    return sorted((ROOT / runs).glob(name))[-1]
 
 
 def keep_example(run: Path, folder: Path) -> None:

@@ -86,13 +86,16 @@ class RewardSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """`dtype` and `device` "auto": fp32 on CPU, bf16 on GPU. `shard_rollouts` is the sampling batch."""
+    """`dtype` and `device` "auto": fp32 on CPU, bf16 on GPU. `shard_rollouts` is the sampling batch.
+
+    `microbatch_tokens` bounds a teacher-forced forward, padding included; 0: 2,048 on CPU, 16,384 on GPU.
+    """
 
     name: str = "hf"
     dtype: str = "auto"
     device: str = "auto"
-    shard_rollouts: int = 256
-    microbatch_tokens: int = 8192
+    shard_rollouts: int = 512
+    microbatch_tokens: int = 0
     trust_remote_code: bool = False
 
 

@@ -123,7 +123,11 @@ class Engine(Protocol):
     root: Path
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
-        """One list per shard, in order. The shard is the sampling batch: results never depend on other shards."""
+        """One list per shard, in order. The shard is the sampling batch: results never depend on other shards.
+
+        Optional: `sample_each(shards, policies)`, the same with a policy for each shard. Without it candidates of a
+        search are sampled one after another.
+        """
         ...
 
     def score(

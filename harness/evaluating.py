@@ -134,7 +134,9 @@ def _test(
         )
         kind = "greedy" if temperature == 0 else f"{samples} samples"
         label = f"{method}: test {len(problems)} problems, {kind}"
-        batch, spent = run.collect(draw, problems, run_seed=seed if temperature else 0, label=label)  # greedy: no seed
+        ((batch, spent),) = run.collect(
+            [draw], problems, run_seed=seed if temperature else 0, label=label
+        )  # greedy: no seed
         batches.append(batch)
         cost = cost.plus(spent._replace(eval_rollouts=len(problems) * samples))
     return score_of(batches, problems, combine=contender.combine), cost

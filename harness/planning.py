@@ -88,10 +88,10 @@ def _probe(run: Run) -> Rate:
         max_tokens=run.max_tokens,
     )
     sampling.collect(
-        draw, problems[:1], run_seed=-1, engine=run.engine, pool=run.pool, progress=lambda *_: None
+        [draw], problems[:1], run_seed=-1, engine=run.engine, pool=run.pool, progress=lambda *_: None
     )  # starts the processes
     started = time.monotonic()
-    batch, cost = run.collect(draw, problems, run_seed=0, label="")
+    ((batch, cost),) = run.collect([draw], problems, run_seed=0, label="")
     seconds = time.monotonic() - started
     judged = list(batch.judged())
     correct = sum(j.verdict.outcome is Outcome.CORRECT for j in judged)

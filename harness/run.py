@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import sampling, verifying
-from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Engine
 from harness.errors import VerifierFailure
-from harness.sampling import Draw, RolloutBatch
+from harness.sampling import Collected, Draw
 from harness.selecting import Selected
 from harness.types import Policy, Problem
 from harness.verifying import VerifierPool
@@ -46,20 +45,21 @@ class Run:
         return Policy(base=self.spec.model)
 
     def collect(
-        self, draw: Draw, problems: Sequence[Problem], *, run_seed: int, label: str
-    ) -> tuple[RolloutBatch, Cost]:
-        """Sample and judge one draw, with progress; too many verifier errors end the run."""
-        batch, cost = sampling.collect(
-            draw,
+        self, draws: Sequence[Draw], problems: Sequence[Problem], *, run_seed: int, label: str
+    ) -> list[Collected]:
+        """Sample and judge each draw, with progress; too many verifier errors end the run."""
+        found = sampling.collect(
+            draws,
             problems,
             run_seed=run_seed,
             engine=self.engine,
             pool=self.pool,
             progress=lambda done, total: self.progress(label, done, total),
         )
-        try:
-            verifying.check_errors([judged.verdict for judged in batch.judged()])
-        except VerifierFailure:
-            batch.forget_verdicts()
-            raise
-        return batch, cost
+        for batch, _ in found:
+            try:
+                verifying.check_errors([judged.verdict for judged in batch.judged()])
+            except VerifierFailure:
+                batch.forget_verdicts()
+                raise
+        return found

@@ -7,11 +7,13 @@ Doesn't: weigh or average. A finished shard is never sampled again, so resume co
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
@@ -88,45 +90,83 @@ class RolloutBatch:
         return tuple(rollout for part in parts for rollout in part)
 
 
+SMALL_SHARD = 128  # rollouts below which a shard costs more than its worker's idling
+
+
+class Collected(NamedTuple):
+    """A judged batch and what it cost; the caller says which purpose its rollouts count for."""
+
+    batch: RolloutBatch
+    cost: Cost
+
+
+class _Planned(NamedTuple):
+    """One shard of one draw, and where it goes."""
+
+    shard: Shard
+    policy: Policy
+    folder: str
+    place: int
+
+
 def collect(
-    draw: Draw,
+    draws: Sequence[Draw],
     problems: Sequence[Problem],
     *,
     run_seed: int,
     engine: Engine,
     pool: VerifierPool,
     progress: Progress,
-) -> tuple[RolloutBatch, Cost]:
-    """Sample and judge; finished shards are read, not redone. The cost is the stored one of every shard."""
-    root, plan = engine.root, plan_shards(draw, problems, run_seed=run_seed, rollouts=engine.limits().shard_rollouts)
-    folder = _folder(draw, problems, run_seed)
-    known = {problem.id: problem for problem in problems}
-    missing = [i for i in range(len(plan)) if not _verdict_path(root, folder, i).exists()]
-    done = len(plan) - len(missing)
-    progress(done, len(plan))
+) -> list[Collected]:
+    """Sample and judge each draw; finished shards are read, not redone. A cost is the stored one of every shard."""
+    root, known = engine.root, {problem.id: problem for problem in problems}
+    size = engine.limits().shard_rollouts
+    plans = [plan_shards(draw, problems, run_seed=run_seed, rollouts=size) for draw in draws]
+    folders = [_folder(draw, problems, run_seed) for draw in draws]
+    planned = {  # by place: two equal draws are one
+        (folder, i): _Planned(shard, draw.policy, folder, i)
+        for draw, plan, folder in zip(draws, plans, folders, strict=True)
+        for i, shard in enumerate(plan)
+    }
+    missing = [p for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+    done = len(planned) - len(missing)
+    progress(done, len(planned))
     watch = Stopwatch()
-    for index, rollouts in zip(missing, engine.sample([plan[i] for i in missing], draw.policy), strict=True):
-        write_shard(_shard_path(root, folder, index), rollouts)
+    for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
+        write_shard(_shard_path(root, one.folder, one.place), rollouts)
         judged = judge(rollouts, known, pool)
         seconds = watch.cost()
         watch = Stopwatch()
         used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
-        store.write_json(_verdict_path(root, folder, index), JudgedShard(judged=judged, cost=used))
+        store.write_json(_verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used))
         done += 1
-        progress(done, len(plan))
-    batch = RolloutBatch(
-        root=str(root),
-        folder=folder,
-        problem_ids=tuple(known),
-        shards=tuple(tuple(request.problem_id for request in shard) for shard in plan),
-        temperature=draw.temperature,
-        samples=draw.samples,
-    )
-    return batch, _cost(batch)
+        progress(done, len(planned))
+    batches = [
+        RolloutBatch(
+            root=str(root),
+            folder=folder,
+            problem_ids=tuple(known),
+            shards=tuple(tuple(request.problem_id for request in shard) for shard in plan),
+            temperature=draw.temperature,
+            samples=draw.samples,
+        )
+        for draw, plan, folder in zip(draws, plans, folders, strict=True)
+    ]
+    return [Collected(batch, _cost(batch)) for batch in batches]
+
+
+def _sample(engine: Engine, planned: Sequence[_Planned]) -> Iterator[list[Rollout]]:
+    """Shards of several policies at once where the engine can, else policy by policy."""
+    together = getattr(engine, "sample_each", None)
+    if together is not None:
+        yield from together([p.shard for p in planned], [p.policy for p in planned])
+        return
+    for policy, group in itertools.groupby(planned, key=lambda p: p.policy):
+        yield from engine.sample([p.shard for p in group], policy)
 
 
 def _cost(batch: RolloutBatch) -> Cost:
-    """Tokens, verifier calls and seconds of a batch; the caller says which purpose its rollouts count for."""
+    """Tokens, verifier calls and seconds of a batch."""
     cost = Cost()
     for index in range(len(batch.shards)):
         shard: JudgedShard = store.read_json(_verdict_path(Path(batch.root), batch.folder, index))
@@ -136,13 +176,22 @@ def _cost(batch: RolloutBatch) -> Cost:
 
 
 def plan_shards(draw: Draw, problems: Sequence[Problem], *, run_seed: int, rollouts: int) -> list[Shard]:
-    """Groups ordered by prompt length, cut into shards of about `rollouts` completions; a larger group takes several."""
-    per_shard = max(1, rollouts // draw.samples)
+    """Groups ordered by prompt length, cut into shards of at most `rollouts` completions; a larger group takes several.
+
+    Shards are of equal size, and an even number unless they would be small: workers end together.
+    """
     ordered = sorted(problems, key=lambda p: (len(p.prompt), p.id))
     all_idxs = range(draw.first, draw.first + draw.samples)
     pieces = [tuple(all_idxs[start : start + rollouts]) for start in range(0, draw.samples, rollouts)]
     requests = [_request(draw, problem, run_seed, idxs) for problem in ordered for idxs in pieces]
+    per_shard = _per_shard(len(requests), most=max(1, rollouts // draw.samples), smallest=SMALL_SHARD // draw.samples)
     return [tuple(requests[start : start + per_shard]) for start in range(0, len(requests), per_shard)]
+
+
+def _per_shard(requests: int, *, most: int, smallest: int) -> int:
+    count = math.ceil(requests / most)
+    even = count + count % 2
+    return math.ceil(requests / (even if requests >= even * smallest else count))
 
 
 def _request(draw: Draw, problem: Problem, run_seed: int, idxs: tuple[int, ...]) -> SampleRequest:
@@ -216,6 +265,8 @@ def write_shard(path: Path, rollouts: Sequence[Rollout]) -> None:
         entry = prompts.setdefault(rollout.problem_id, {"first": row, "count": 0})
         entry["count"] += 1
         entry["prompt"] = rollout.prompt_tokens.tolist()
+    if all(r.entropies is not None for r in rollouts):
+        arrays["entropies"] = np.concatenate([r.entropies for r in rollouts])
     # One key: safetensors writes several in random order, and equal shards would differ in their bytes.
     index = {"groups": prompts, "finish": [str(r.finish) for r in rollouts], "policy": rollouts[0].policy}
     store.write_via(path, lambda temporary: save_file(arrays, temporary, {"index": json.dumps(index)}))
@@ -229,6 +280,7 @@ def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
         ends = np.concatenate([[0], np.cumsum(file.get_tensor("lengths"))])
         text_ends = np.concatenate([[0], np.cumsum(file.get_tensor("text_lengths"))])
         tokens, logprobs = file.get_slice("completion_tokens"), file.get_slice("logprobs")
+        entropies = file.get_slice("entropies") if "entropies" in file.keys() else None  # noqa: SIM118
         text = file.get_tensor("text").tobytes()  # a slice may not start at the end, where an empty text does
         sample_idxs, rollout_seeds = file.get_tensor("sample_idxs"), file.get_tensor("seeds")
         prompt = np.asarray(entry["prompt"], dtype=np.int32)
@@ -243,6 +295,7 @@ def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
                 logprobs=logprobs[int(ends[row]) : int(ends[row + 1])],
                 text=text[int(text_ends[row]) : int(text_ends[row + 1])].decode(),
                 finish=Finish(finish[row]),
+                entropies=None if entropies is None else entropies[int(ends[row]) : int(ends[row + 1])],
             )
             for row in range(first, first + count)
         )

@@ -94,7 +94,12 @@ def label(name: str) -> str:
 def find_benchmark(domain: Domain, name: str) -> Benchmark:
     benchmarks = {benchmark.name: benchmark for benchmark in domain.benchmarks()}
     if name not in benchmarks:
-        raise UnknownName(f"benchmark of {domain.name}", name, benchmarks, hint="Choose with --benchmark NAME; a file of rows ends in .jsonl.")
+        raise UnknownName(
+            f"benchmark of {domain.name}",
+            name,
+            benchmarks,
+            hint="Choose with --benchmark NAME; a file of rows ends in .jsonl.",
+        )
     return benchmarks[name]
 
 

@@ -14,9 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from harness import directions, evaluating, stepping, store
+from harness import directions, evaluating, racing, searching, stepping, store
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
 from harness.directions import PolicyGradient, WeighedBatch
@@ -24,7 +22,7 @@ from harness.errors import HarnessError
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.training import StageTrainer
-from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Rollout, Score, Search
+from harness.types import Candidate, Contender, Direction, Policy, Problem, Score, Search
 
 T = TypeVar("T")
 
@@ -86,7 +84,7 @@ class Stages:
         def work() -> tuple[RolloutBatch, Cost]:
             self.budget.require(train=rollouts)
             label = f"{self.method}: sample {rollouts} rollouts"
-            batch, cost = self._run.collect(draw, problems, run_seed=self.seed, label=label)
+            ((batch, cost),) = self._run.collect([draw], problems, run_seed=self.seed, label=label)
             return replace(batch, root=""), cost._replace(train_rollouts=rollouts)
 
         batch = self._call("sample", [draw, [p.id for p in problems]], work)
@@ -169,49 +167,22 @@ class Stages:
         return self.last_direction
 
     def search(self, direction: Direction, *, origin: Policy | None = None) -> Search:
-        """Line search from `origin` (the base) over steps solved for the spec's KL targets, zero included."""
+        """Line search from `origin` (the base) over steps solved for the spec's KL targets, zero included: a race."""
         start = origin or self.base
         arguments = [direction.digest, start.id]
         self.last_search = self._call("search", arguments, lambda: self._search(direction, start))
         return self.last_search
 
     def _search(self, direction: Direction, origin: Policy) -> tuple[Search, Cost]:
-        targets = self._run.spec.search.kl_targets
-        sizes = self._sizes(len(targets) + 1)
-        label = f"{self.method}: line search"
-        self._run.progress(label, 0, len(targets) + 1)
-        zero = self._score(Contender(policies=(origin,)), sizes)
-        rollouts = [r for problem_id in zero.batch.problem_ids for r in zero.batch.group(problem_id)]
-        watch = Stopwatch()
-
-        def kl_at(step: float) -> float:
-            return self._kl(rollouts, origin, _stepped(origin, direction, step))
-
-        solved = stepping.solve_steps(kl_at, targets, direction_norm=direction.norm, weight_norm=direction.weight_norm)
-        cost = zero.cost.plus(watch.cost())
-        entropy, spent = self._entropy(zero.batch, origin, self.temperature)
-        candidates = [Candidate(policy=origin, step=0.0, relative_step=0.0, score=zero.score, kl=0.0, entropy=entropy)]
-        cost = cost.plus(spent)
-        for done, point in enumerate(solved, start=1):
-            self._run.progress(label, done, len(solved) + 1)
-            policy = _stepped(origin, direction, point.step)
-            scored = self._score(Contender(policies=(policy,)), sizes)
-            entropy, spent = self._entropy(scored.batch, policy, self.temperature)
-            cost = cost.plus(scored.cost).plus(spent)
-            candidates.append(
-                Candidate(
-                    policy=policy,
-                    step=point.step,
-                    relative_step=point.step * direction.norm / direction.weight_norm,
-                    score=scored.score,
-                    kl=point.kl,
-                    entropy=entropy,
-                    kl_target=point.target,
-                )
-            )
-        self._run.progress(label, len(solved) + 1, len(solved) + 1)
-        chosen, best = stepping.choose(candidates)
-        return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
+        problems, samples = self._race_sizes(len(self._run.spec.search.kl_targets) + 1)
+        race = searching.Race(
+            run=self._run,
+            method=self.method,
+            seed=self.seed,
+            problems=self.selection_problems[:problems],
+            samples=samples,
+        )
+        return searching.line_search(race, direction, origin)
 
     def select(self, contenders: Sequence[Contender], *, cautious: bool = False) -> Search:
         """Score contenders (checkpoints, temperatures, ...) on the selection split, the most cautious first."""
@@ -226,7 +197,7 @@ class Stages:
             scored = self._score(contender, sizes)
             policy = contender.policies[0]
             temperature = self.temperature if contender.temperature is None else contender.temperature
-            entropy, spent = self._entropy(scored.batch, policy, temperature)
+            entropy, spent = searching.entropy(self._run, [scored.batch], policy, temperature)
             cost = cost.plus(scored.cost).plus(spent)
             relative = self._run.engine.displacement(policy).relative
             candidates.append(
@@ -266,11 +237,20 @@ class Stages:
 
     def _sizes(self, candidates: int) -> tuple[int, int]:
         """Problems and samples for each candidate, out of what is left of the selection budget."""
-        spec = self._run.spec.search
+        return stepping.selection_sizes(self._selection_left(candidates), candidates, **self._wanted())
+
+    def _race_sizes(self, candidates: int) -> tuple[int, int]:
+        """Problems of a whole race and samples of each, out of what is left of the selection budget."""
+        return racing.sizes(self._selection_left(candidates), candidates, **self._wanted())
+
+    def _selection_left(self, candidates: int) -> int:
         if self.budget.selection_left < candidates:
             self.budget.require(selection=candidates)
-        problems = min(spec.problems, len(self.selection_problems))
-        return stepping.selection_sizes(self.budget.selection_left, candidates, problems=problems, samples=spec.samples)
+        return self.budget.selection_left
+
+    def _wanted(self) -> dict[str, int]:
+        spec = self._run.spec.search
+        return {"problems": min(spec.problems, len(self.selection_problems)), "samples": spec.samples}
 
     def _score(self, contender: Contender, sizes: tuple[int, int]) -> Scored:
         """Score on the first selection problems: `sizes` are problems and samples of each."""
@@ -291,30 +271,12 @@ class Stages:
                 max_tokens=self._run.max_tokens,
                 prefix=contender.prefix,
             )
-            batch, spent = self._run.collect(draw, problems, run_seed=self.seed, label="")
+            ((batch, spent),) = self._run.collect([draw], problems, run_seed=self.seed, label="")
             batches.append(batch)
             cost = cost.plus(spent)
         score = evaluating.score_of(batches, problems, combine=contender.combine)
         return Scored(score, batches[0], cost)
 
-    def _kl(self, rollouts: Sequence[Rollout], origin: Policy, policy: Policy) -> float:
-        scores = self._run.engine.score(rollouts, origin, temperature=self.temperature, kl_to=policy)
-        return float(np.concatenate([score.kl_T for score in scores if score.kl_T is not None]).mean())
-
-    def _entropy(self, batch: RolloutBatch, policy: Policy, temperature: float) -> tuple[float | None, Cost]:
-        """Mean entropy per token on the policy's own completions; none for greedy draws."""
-        if temperature == 0:
-            return None, Cost()
-        watch = Stopwatch()
-        rollouts = [r for problem_id in batch.problem_ids for r in batch.group(problem_id)]
-        scores = self._run.engine.score(rollouts, policy, temperature=temperature)
-        return float(np.concatenate([score.entropy_T for score in scores]).mean()), watch.cost()
-
     def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
         """AdamW from `policy` on; one per method and seed."""
         return StageTrainer(self._run, policy, optimizer, folder=self.folder, call=self._call)
-
-
-def _stepped(origin: Policy, direction: Direction, step: float) -> Policy:
-    move = Move(kind="direction", path=direction.path, digest=direction.digest, step=step)
-    return replace(origin, moves=(*origin.moves, move))

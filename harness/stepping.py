@@ -97,14 +97,18 @@ def rates(score: Score) -> npt.NDArray[np.float64]:
 def choose(candidates: Sequence[Candidate], *, cautious: bool = True) -> tuple[int, int]:
     """(chosen, best) indices. Candidates come in order of caution, zero first.
 
-    `best` has the highest selection accuracy (the earliest on ties); `chosen` is the earliest whose paired
+    Those that met fewer problems than others fell behind in a race and cannot be chosen. `best` has the highest selection accuracy (the earliest on ties); `chosen` is the earliest whose paired
     difference to it is within one standard error clustered by problem, or `best` itself when not `cautious`.
     """
-    accuracies = np.nan_to_num([candidate.score.accuracy for candidate in candidates], nan=-1.0)
+    met = [len(candidate.score.problem_ids) for candidate in candidates]
+    in_race = [m == max(met) for m in met]
+    accuracies = np.where(in_race, np.nan_to_num([c.score.accuracy for c in candidates], nan=-1.0), -2.0)
     best = int(accuracies.argmax())
     if not cautious:
         return best, best
     for index, candidate in enumerate(candidates[:best]):
+        if not in_race[index]:
+            continue
         difference_P = rates(candidates[best].score) - rates(candidate.score)
         difference_P = difference_P[~np.isnan(difference_P)]
         if len(difference_P) and difference_P.mean() <= stats.clustered_se(difference_P):

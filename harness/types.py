@@ -74,7 +74,8 @@ class Rollout:
     """One completion drawn from one policy.
 
     `completion_tokens` includes the end-of-sequence token when `finish` is STOP. `logprobs` has one entry per
-    completion token: the sampler's natural-log probability at the sampling temperature. `text` is without EOS.
+    completion token: the sampler's natural-log probability at the sampling temperature, and `entropies` that of the
+    distribution it was drawn from, in nats, where the sampler knows it. `text` is without EOS.
     """
 
     problem_id: str
@@ -86,6 +87,7 @@ class Rollout:
     logprobs: FloatArray
     text: str
     finish: Finish
+    entropies: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

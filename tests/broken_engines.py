@@ -118,7 +118,7 @@ class AveragesMicrobatches(Dividing):
 
     def __init__(self, model: str, root: Path, options: Mapping[str, Any]) -> None:
         super().__init__(model, root, options)
-        self.divisor = 1.0 if options["microbatch_tokens"] > 100 else 1.001
+        self.divisor = 1.001 if 0 < options["microbatch_tokens"] <= 100 else 1.0
 
 
 class CandidateOfItsOwn(Placeholder):

@@ -41,7 +41,7 @@ def _draw_past_the_meter(stages: Stages, split: str) -> None:
     run = stages._run
     problems = run.problems.test["ladder"] if split == "test" else stages.train_problems
     draw = Draw(purpose="peek", policy=run.base, temperature=1.0, samples=2, max_tokens=4)
-    run.collect(draw, problems, run_seed=stages.seed, label="")
+    run.collect([draw], problems, run_seed=stages.seed, label="")
 
 
 class PastTheMeter(Placeholder):

@@ -53,7 +53,7 @@ def test_run_end_to_end(tmp_path: Path) -> None:
     assert (root / "figures/line_search.png").read_bytes().startswith(b"\x89PNG")
     own = {p.name for p in (root / "methods/one_shot/0").iterdir()}
     assert own == {"journal", "direction.safetensors", "search.json", "scores.json"}
-    assert "one_shot: line search: 8/8" in done.stderr
+    assert "one_shot: line search, round 3, 2 steps: 2/2" in done.stderr
     assert "--budget 256 --workers 1" in read_csv(root / "leaderboard.csv")[0]["command"]
 
 

@@ -242,7 +242,7 @@ def judged_batch(root: Path) -> RolloutBatch:
     draw = Draw(purpose="train/0", policy=BASE, temperature=1.0, samples=4, max_tokens=4)
     engine: Any = Tabular("tabular", root, {"shard_rollouts": 8})
     pool: Any = FixedPool(OUTCOMES, ITEMS)
-    return sampling.collect(draw, ITEMS, run_seed=0, engine=engine, pool=pool, progress=lambda *_: None)[0]
+    return sampling.collect([draw], ITEMS, run_seed=0, engine=engine, pool=pool, progress=lambda *_: None)[0].batch
 
 
 def weigh(root: Path, **options: Any) -> directions.WeighedBatch:

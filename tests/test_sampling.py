@@ -38,9 +38,10 @@ def pool() -> Iterator[VerifierPool]:
 
 def collect(root: Path, pool: Any, *, shard: int = 8, **changes: Any) -> Any:
     engine = Tabular("tabular", root, {"shard_rollouts": shard})
-    return sampling.collect(
-        draw(**changes), problems(LEVELS), run_seed=3, engine=engine, pool=pool, progress=lambda *_: None
+    (found,) = sampling.collect(
+        [draw(**changes)], problems(LEVELS), run_seed=3, engine=engine, pool=pool, progress=lambda *_: None
     )
+    return found
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -205,7 +206,9 @@ def test_a_finished_batch_is_read_and_charged_the_same(tmp_path: Path, pool: Ver
         limits=Tabular("tabular", tmp_path, {"shard_rollouts": 8}).limits,
         sample=lambda shards, _: iter(shards),
     )
-    again = sampling.collect(draw(), problems(LEVELS), run_seed=3, engine=engine, pool=None, progress=lambda *_: None)  # type: ignore[arg-type]
+    (again,) = sampling.collect(
+        [draw()], problems(LEVELS), run_seed=3, engine=engine, pool=None, progress=lambda *_: None
+    )  # type: ignore[arg-type]
     assert again == first
 
 
@@ -234,8 +237,8 @@ def _run(root: Path, pool: Any) -> Run:
 
 def test_a_failing_verifier_stops_the_run_and_a_repaired_one_continues_it(tmp_path: Path, pool: VerifierPool) -> None:
     with pytest.raises(VerifierFailure, match="no compiler"):
-        _run(tmp_path, BrokenPool()).collect(draw(), problems(LEVELS), run_seed=3, label="")
-    batch, _ = _run(tmp_path, pool).collect(draw(), problems(LEVELS), run_seed=3, label="")
+        _run(tmp_path, BrokenPool()).collect([draw()], problems(LEVELS), run_seed=3, label="")
+    ((batch, _),) = _run(tmp_path, pool).collect([draw()], problems(LEVELS), run_seed=3, label="")
     assert all(j.verdict.outcome is not Outcome.ERROR for j in batch.judged()), "verdicts of the broken verifier stayed"
 
 

@@ -143,7 +143,7 @@ def test_the_guides_work_as_shown(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
         said[command] = done.stdout
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    (promised,) = re.findall(r"ends in `(\d+ passed, 0 failed, 0 skipped)`", text)
+    (promised,) = re.findall(r"ends in\s+`(\d+ passed, 0 failed, 0 skipped)`", text)
     assert promised in next(output for command, output in said.items() if command.startswith("harness check"))
     if page == "write-a-verifier.md":
         (verdict,) = (output for command, output in said.items() if command.startswith("harness verify"))

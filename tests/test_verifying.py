@@ -308,8 +308,8 @@ def test_equal_items_share_a_place_and_no_others_do(drawn: list[tuple[str, str, 
     assert len(unique) == len(set(drawn))
 
 
-@pytest.mark.parametrize("name", ["math", "code", "arc"])
-def test_built_in_domains_register_without_importing_anything_heavy(name: str) -> None:
+@pytest.mark.parametrize(("name", "version"), [("math", 1), ("code", 2), ("arc", 1), ("ai2_arc", 1)])
+def test_built_in_domains_register_without_importing_anything_heavy(name: str, version: int) -> None:
     script = f"""
 import sys
 sys.path[:] = {sys.path!r}
@@ -322,7 +322,7 @@ assert not {{"numpy", "torch", "sympy", "harness.types", "harness_{name}.domain"
 import importlib
 module, _, attribute = target.partition(":")
 domain = getattr(importlib.import_module(module), attribute)()
-assert (domain.name, domain.version) == ({name!r}, 1)
+assert (domain.name, domain.version) == ({name!r}, {version})
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)

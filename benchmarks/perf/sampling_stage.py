@@ -30,7 +30,7 @@ def _row(domain: str) -> Row:
         def stage() -> None:
             engine.root = Path(tempfile.mkdtemp(dir=folder))  # a new store: nothing is finished
             sampling.collect(
-                draw,
+                [draw],
                 task.problems,
                 run_seed=0,
                 engine=engine,

@@ -28,12 +28,12 @@ BASE = Policy(base="tiny")
 DOMAINS = ("math", "code", "arc")
 HARNESS = (sys.executable, "-c", "from harness.cli import main; main()")
 SMALL_TEST = ("--set", "evaluation.problems=20", "--set", "evaluation.wide_samples=0")
-SHARD = 256  # rollouts sampled together: the default of a run
+SHARD = 512  # rollouts sampled together: the default of a run
 OPTIONS = {
     "dtype": "auto",
     "device": "cpu",
     "shard_rollouts": SHARD,
-    "microbatch_tokens": 8192,
+    "microbatch_tokens": 0,
     "trust_remote_code": False,
 }
 

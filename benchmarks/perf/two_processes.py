@@ -17,7 +17,7 @@ from harness import seeds
 from harness.types import Move, Policy
 
 PROBLEMS, SAMPLES = 256, 16
-CANDIDATES, SELECTION = 4, (128, 4)
+CANDIDATES, SELECTION = 8, (32, 4)
 RUN_BUDGET = 1024
 
 
@@ -49,17 +49,17 @@ def _sampling(domain: str, one: Any, two: Any) -> Row:
 
 
 def _scoring(domain: str, one: Any, two: Any) -> Row:
-    """What a search does for each candidate: draw, then the entropy and the KL to the base on the draws."""
+    """The first round of a search: all candidates draw on the same problems (and tell their entropies)."""
     problems, samples = SELECTION
     task = subjects.ladder(domain, problems=problems)
     plan = subjects.shards(task, samples=samples)
 
     def score(engine: Any) -> None:
-        for candidate in range(CANDIDATES):
-            noise = Move(kind="noise", path="", digest=f"{seeds.seed_for(0, 'perf', '', candidate):016x}", step=0.01)
-            policy = Policy(base="tiny", moves=(noise,))
-            drawn = [rollout for shard in engine.sample(plan, policy) for rollout in shard]
-            engine.score(drawn, policy, temperature=1.0, kl_to=subjects.BASE)
+        digests = [f"{seeds.seed_for(0, 'perf', '', candidate):016x}" for candidate in range(CANDIDATES)]
+        noise = [Move(kind="noise", path="", digest=digest, step=0.01) for digest in digests]
+        policies = [Policy(base="tiny", moves=(move,)) for move in noise]
+        tasks = [(shard, policy) for policy in policies for shard in plan]
+        list(engine.sample_each([shard for shard, _ in tasks], [policy for _, policy in tasks]))
 
     for engine in (one, two):
         score(engine)

@@ -70,7 +70,8 @@ def _line_search(found: Results) -> str:
     _write_csv(found.root / "figures/line_search.csv", rows)
     note = (
         "Selection problems, common random numbers; bands are one standard error by problem; the ring is the chosen "
-        "step, the smallest within one standard error of the best. Selection scores are not results."
+        "step, the smallest within one standard error of the best. Steps that fell behind stopped early and met fewer "
+        "problems: their bands are wider. Selection scores are not results."
     )
     return f"<figure>{drawn}</figure><p class=note>{note}</p>{_entropy_proxy(found)}"
 

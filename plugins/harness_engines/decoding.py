@@ -23,18 +23,24 @@ from harness_engines import sharing
 from harness_engines.model import CausalModel
 
 LIVE_SHARE = 0.8  # rows are compacted when fewer than this share still runs
-SPARE_TOKENS = 16  # room that buffers of keys and values get beyond what they hold
 
 
 class RowLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values [rows, heads, capacity, dim], filled in place up to `length`."""
+    """Keys and values of up to `rows` rows and `tokens` tokens each, filled in place; the first ones in use are those of
+    `keys` and `values`, [rows in use, heads, length, dim]."""
 
     is_sliding = False
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, *, rows: int, tokens: int) -> None:
         super().__init__()
-        self.keys, self.values, self.length = keys, values, keys.shape[2]
+        self.used, self.length = len(keys), keys.shape[2]
+        self.keys, self.values = self._buffer(keys, rows, tokens), self._buffer(values, rows, tokens)
         self.is_initialized = True
+
+    def _buffer(self, start: torch.Tensor, rows: int, tokens: int) -> torch.Tensor:
+        buffer = start.new_empty((rows, start.shape[1], tokens, start.shape[3]))
+        buffer[: self.used, :, : self.length] = start
+        return buffer
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         raise AssertionError("buffers exist from the start")
@@ -43,21 +49,22 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         end = self.length + key_states.shape[2]
-        if end > self.keys.shape[2]:
-            self.keep(torch.arange(len(self.keys), device=self.keys.device))
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
+        self.keys[: self.used, :, self.length : end] = key_states
+        self.values[: self.used, :, self.length : end] = value_states
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[: self.used, :, :end], self.values[: self.used, :, :end]
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Copies of `rows` behind those in use."""
+        for buffer in (self.keys, self.values):
+            buffer[self.used : self.used + len(rows), :, : self.length] = buffer[rows, :, : self.length]
+        self.used += len(rows)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Row i becomes a copy of row `rows[i]`, with room for more tokens."""
-        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
-
-    def _kept(self, buffer: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        kept = buffer.new_empty((len(rows), buffer.shape[1], self.length + SPARE_TOKENS, buffer.shape[3]))
-        kept[:, :, : self.length] = buffer[:, :, : self.length][rows]
-        return kept
+        """Only `rows` stay in use, in that order."""
+        for buffer in (self.keys, self.values):
+            buffer[: len(rows), :, : self.length] = buffer[rows, :, : self.length]
+        self.used = len(rows)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -66,7 +73,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.length
 
     def get_max_length(self) -> int:
-        return -1
+        return int(self.keys.shape[2])
 
 
 class Prefill(NamedTuple):
@@ -97,18 +104,21 @@ def prefill(model: CausalModel, module: torch.nn.Module, prompts: list[list[int]
 class Draw(NamedTuple):
     tokens_N: torch.Tensor
     logprobs_N: torch.Tensor
+    entropies_N: torch.Tensor
 
 
 def draw(logits_RV: torch.Tensor, row_N: torch.Tensor, uniforms_N: torch.Tensor, temperatures_R: torch.Tensor) -> Draw:
-    """One token per completion from its row, by inverse CDF (argmax where the temperature is 0), with log-probabilities."""
+    """One token per completion from its row, by inverse CDF (argmax where the temperature is 0)."""
     greedy_R = temperatures_R == 0
     scaled_RV = logits_RV.float() / torch.where(greedy_R, 1.0, temperatures_R)[:, None]
     logprobs_RV = torch.log_softmax(scaled_RV, dim=-1)
-    cdf_NV = logprobs_RV.exp().cumsum(-1)[row_N]
+    probs_RV = logprobs_RV.exp()
+    cdf_NV = probs_RV.cumsum(-1)[row_N]
     tokens_N = torch.searchsorted(cdf_NV, (uniforms_N * cdf_NV[:, -1])[:, None], right=True)[:, 0]
     tokens_N = tokens_N.clamp(max=logits_RV.shape[1] - 1)
     tokens_N = torch.where(greedy_R[row_N], logits_RV.argmax(-1)[row_N], tokens_N)
-    return Draw(tokens_N, logprobs_RV[row_N, tokens_N])
+    entropies_R = -torch.linalg.vecdot(probs_RV, logprobs_RV.clamp(min=torch.finfo(torch.float32).min))
+    return Draw(tokens_N, logprobs_RV[row_N, tokens_N], entropies_R[row_N])
 
 
 class Step(NamedTuple):
@@ -121,14 +131,18 @@ class Step(NamedTuple):
 class Branches:
     """The distinct running prefixes of one shard, one row each: completions that are equal so far are computed once.
 
-    At first there is a row for every prompt. Rows stay in the order of their prompts.
+    At first there is a row for every prompt. Where completions of a row part, one goes on in it and the others in new
+    rows; rows whose completions have all ended idle until there are enough of them to be dropped.
     """
 
-    def __init__(self, module: torch.nn.Module, start: Prefill, temperatures_P: torch.Tensor) -> None:
+    def __init__(
+        self, module: torch.nn.Module, start: Prefill, temperatures_P: torch.Tensor, *, rows: int, tokens: int
+    ) -> None:
         self._module, self._start, self._temperatures_P = module, start, temperatures_P
         self._shared = sharing.shareable(module)
         kept = 0 if self._shared else start.mask_PT.shape[1]
-        self._cache = Cache(layers=[RowLayer(k[:, :, :kept], v[:, :, :kept]) for k, v in start.layers])
+        layers = [RowLayer(k[:, :, :kept], v[:, :, :kept], rows=rows, tokens=kept + tokens) for k, v in start.layers]
+        self._cache = Cache(layers=layers)
         self._prompt_R = torch.arange(len(start.lengths_P), device=start.lengths_P.device)
         self._depth = 0
         self._attention = self._attending()
@@ -144,23 +158,28 @@ class Branches:
         return {"attention_mask": self._start.mask_PT[self._prompt_R]}
 
     def step(self, row_N: torch.Tensor, tokens_N: torch.Tensor, pad: int) -> Step:
-        """Feed one token to each running completion; rows branch where completions of one row part."""
-        vocabulary = self._start.logits_PV.shape[1]
-        fed_B, new_N = torch.unique(row_N * vocabulary + tokens_N, return_inverse=True)
+        """Feed one token to each running completion."""
+        vocabulary, used = self._start.logits_PV.shape[1], len(self._prompt_R)
+        fed_B, branch_N = torch.unique(row_N * vocabulary + tokens_N, return_inverse=True)  # ascending by row
         parent_B, token_B = fed_B // vocabulary, fed_B % vocabulary
-        rows = len(self._prompt_R)
-        branched = bool((parent_B[1:] == parent_B[:-1]).any())
-        if branched or len(fed_B) < LIVE_SHARE * rows:
-            self._keep(parent_B)
-            return Step(self._forward(token_B), new_N)
-        fed_R = torch.full((rows,), pad, device=token_B.device).index_copy_(0, parent_B, token_B)
-        return Step(self._forward(fed_R), row_N)
-
-    def _keep(self, rows: torch.Tensor) -> None:
+        parts_B = torch.zeros_like(parent_B, dtype=torch.bool)
+        parts_B[1:] = parent_B[1:] == parent_B[:-1]
+        row_B = torch.where(parts_B, used - 1 + parts_B.cumsum(0), parent_B)
+        added = parent_B[parts_B]
         for layer in self._cache.layers:
-            layer.keep(rows)
-        self._prompt_R = self._prompt_R[rows]
-        self._attention = self._attending()
+            if len(added):
+                layer.add(added)
+        changed = len(added) > 0
+        self._prompt_R = torch.cat([self._prompt_R, self._prompt_R[added]])
+        if len(row_B) < LIVE_SHARE * len(self._prompt_R):
+            kept, row_B = torch.unique(row_B, return_inverse=True)
+            for layer in self._cache.layers:
+                layer.keep(kept)
+            self._prompt_R, changed = self._prompt_R[kept], True
+        if changed:
+            self._attention = self._attending()
+        fed_R = torch.full_like(self._prompt_R, pad).index_copy_(0, row_B, token_B)
+        return Step(self._forward(fed_R), row_B[branch_N])
 
     def _forward(self, fed_R: torch.Tensor) -> torch.Tensor:
         attention, positions_R = self._attention, self._start.lengths_P[self._prompt_R] + self._depth
@@ -190,19 +209,21 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
     limits_P = torch.tensor([request.max_tokens for request in shard])
     total, width = int(counts.sum()), int(limits_P.max())
     tokens = torch.full((total, width), model.pad_id, dtype=torch.long, device=device)
-    logprobs = torch.zeros((total, width), device=device)
+    logprobs, entropies = torch.zeros((2, total, width), device=device)
     lengths = torch.zeros(total, dtype=torch.long, device=device)
     stopped = torch.zeros(total, dtype=torch.bool, device=device)
     eos, uniforms = torch.tensor(model.eos_ids, device=device), _uniforms(shard, width).to(device)
     start = prefill(model, module, prompts)
-    branches = Branches(module, start, torch.tensor([request.temperature for request in shard], device=device))
+    temperatures_P = torch.tensor([request.temperature for request in shard], device=device)
+    branches = Branches(module, start, temperatures_P, rows=total, tokens=width)
     running = torch.arange(total, device=device)
     row_N = torch.repeat_interleave(torch.arange(len(shard)), counts).to(device)
     limits = limits_P.to(device)[row_N]
     logits_RV = start.logits_PV
     for t in range(width):
         drawn = draw(logits_RV, row_N, uniforms[running, t], branches.temperatures())
-        tokens[running, t], logprobs[running, t], lengths[running] = drawn.tokens_N, drawn.logprobs_N, t + 1
+        tokens[running, t], lengths[running] = drawn.tokens_N, t + 1
+        logprobs[running, t], entropies[running, t] = drawn.logprobs_N, drawn.entropies_N
         ended = torch.isin(drawn.tokens_N, eos)
         stopped[running] = ended
         on = (~ended & (t + 1 < limits[running])).nonzero()[:, 0]
@@ -210,22 +231,25 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
             break
         running = running[on]
         logits_RV, row_N = branches.step(row_N[on], drawn.tokens_N[on], model.pad_id)
-    return _rollouts(model, shard, prompts, policy, tokens=tokens, logprobs=logprobs, lengths=lengths, stopped=stopped)
+    drawn_all = Drawn(tokens.int(), logprobs, entropies, lengths, stopped)
+    return _rollouts(model, shard, prompts, policy=policy, drawn=drawn_all)
+
+
+class Drawn(NamedTuple):
+    """Everything drawn for a shard: [N, T] but for lengths and whether the end was drawn, [N]."""
+
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    lengths: torch.Tensor
+    stopped: torch.Tensor
 
 
 def _rollouts(
-    model: CausalModel,
-    shard: Shard,
-    prompts: list[list[int]],
-    policy: str,
-    *,
-    tokens: torch.Tensor,
-    logprobs: torch.Tensor,
-    lengths: torch.Tensor,
-    stopped: torch.Tensor,
+    model: CausalModel, shard: Shard, prompts: list[list[int]], *, policy: str, drawn: Drawn
 ) -> list[Rollout]:
-    tokens_NT = tokens.cpu().numpy().astype(np.int32)
-    logprobs_NT, lengths_N, stopped_N = logprobs.cpu().numpy(), lengths.tolist(), stopped.tolist()
+    tokens_NT, logprobs_NT, entropies_NT = (x.cpu().numpy() for x in drawn[:3])
+    lengths_N, stopped_N = drawn.lengths.tolist(), drawn.stopped.tolist()
     rollouts, row = [], 0
     for request, prompt in zip(shard, prompts, strict=True):
         prompt_tokens = np.asarray(prompt, dtype=np.int32)
@@ -243,6 +267,7 @@ def _rollouts(
                     logprobs=logprobs_NT[row, :length].copy(),
                     text=model.text(completion[: length - stop].tolist()),
                     finish=Finish.STOP if stop else Finish.LENGTH,
+                    entropies=entropies_NT[row, :length].copy(),
                 )
             )
             row += 1

@@ -32,7 +32,8 @@ from harness_engines.model import file_hashes
 from harness_engines.training import HfTrainer
 from harness_engines.workers import Workers
 
-SCORE_CHUNK = 256  # rollouts per scoring task; fixed, so that worker counts do not change results
+MICROBATCH_TOKENS = {True: 2048, False: 16_384}  # by "on the CPU", where a small one stays in its caches
+SCORE_CHUNK = 64  # rollouts per scoring task; fixed, so that worker counts do not change results
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
@@ -48,7 +49,7 @@ class HfEngine:
             root=root,
             dtype=_dtype(str(options["dtype"]), device),
             device=device,
-            microbatch_tokens=int(options["microbatch_tokens"]),
+            microbatch_tokens=int(options["microbatch_tokens"]) or MICROBATCH_TOKENS[device == "cpu"],
             trust_remote_code=bool(options["trust_remote_code"]),
         )
         self.shard_rollouts = int(options["shard_rollouts"])
@@ -63,6 +64,9 @@ class HfEngine:
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
         return self._run("sample", [(shard, policy) for shard in shards])
+
+    def sample_each(self, shards: Sequence[Shard], policies: Sequence[Policy]) -> Iterator[list[Rollout]]:
+        return self._run("sample", list(zip(shards, policies, strict=True)))
 
     def score(
         self, rollouts: Sequence[Rollout], policy: Policy, *, temperature: float, kl_to: Policy | None = None

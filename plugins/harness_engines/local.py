@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from harness.types import Policy, Rollout, Shard, TokenScore, WeightedGroup
 from harness_engines import forward, sharing
 from harness_engines.decoding import sample_shard
 from harness_engines.model import CausalModel, Tensors
+
+KEPT_MICROBATCHES, KEPT_NUMBERS = 8, 2**26
 
 
 class ModelSpec(NamedTuple):
@@ -42,6 +44,14 @@ class SubGradient(NamedTuple):
     loss: float
 
 
+class Predicted(NamedTuple):
+    """Log-probabilities of a microbatch's distinct positions, and where each completion token's are."""
+
+    goal: forward.Targets
+    logprobs_MV: torch.Tensor
+    position_BT: torch.Tensor
+
+
 class Local:
     """A model in this process."""
 
@@ -52,6 +62,7 @@ class Local:
         self.model = CausalModel(
             spec.path, spec.root, dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code
         )
+        self._kept: dict[tuple[Any, ...], Predicted] = {}
 
     def sample(self, shard: Shard, policy: Policy) -> list[Rollout]:
         with self.model.loaded(policy) as module:
@@ -67,13 +78,25 @@ class Local:
             scores.update(self._score(micro, policy, temperature, kl_to))
         return [scores[rollout.problem_id, rollout.sample_idx] for rollout in rollouts]
 
-    def _score(
-        self, micro: forward.Micro, policy: Policy, temperature: float, kl_to: Policy | None
-    ) -> dict[tuple[str, int], TokenScore]:
+    def _predicted(self, micro: forward.Micro, policy: Policy, temperature: float) -> Predicted:
+        """Of the last microbatches, where they are small: a line search asks for those of its origin again and again."""
+        key = (policy.id, temperature, tuple((r.problem_id, r.sample_idx, r.policy, r.seed) for r in micro.rollouts))
+        if key in self._kept:
+            return self._kept[key]
         goal = forward.targets(self.model, micro.rollouts)
         with self.model.loaded(policy) as module:
             logits_MV, position_BT = forward.predictions(self.model, module, micro, goal)
-        logprobs_MV = forward.log_softmax(logits_MV, temperature)
+        found = Predicted(goal, forward.log_softmax(logits_MV, temperature), position_BT)
+        if found.logprobs_MV.numel() <= KEPT_NUMBERS // KEPT_MICROBATCHES:
+            while len(self._kept) >= KEPT_MICROBATCHES:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = found
+        return found
+
+    def _score(
+        self, micro: forward.Micro, policy: Policy, temperature: float, kl_to: Policy | None
+    ) -> dict[tuple[str, int], TokenScore]:
+        goal, logprobs_MV, position_BT = self._predicted(micro, policy, temperature)
         chosen = logprobs_MV[position_BT, goal.tokens_BT].cpu().numpy()
         entropy = forward.entropy(logprobs_MV)[position_BT].cpu().numpy()
         kl = None

@@ -33,17 +33,17 @@ class Prompts(NamedTuple):
     place_R: torch.Tensor
 
 
-def share(layers: list[tuple[torch.Tensor, torch.Tensor]], mask_PT: torch.Tensor, prompt_of_R: torch.Tensor) -> Prompts:
-    """`prompt_of_R` ascends. Prompts without a row are dropped."""
-    used, counts_P = torch.unique_consecutive(prompt_of_R, return_counts=True)
+def share(layers: list[tuple[torch.Tensor, torch.Tensor]], mask_PT: torch.Tensor, prompt_R: torch.Tensor) -> Prompts:
+    """Prompts of layers and mask, shared by rows as `prompt_R` says. Prompts without a row are dropped."""
+    used, own_R, counts_P = torch.unique(prompt_R, return_inverse=True, return_counts=True)
     if len(used) < len(mask_PT):
         layers, mask_PT = [(keys[used], values[used]) for keys, values in layers], mask_PT[used]
     bias_PT = torch.zeros(mask_PT.shape, device=mask_PT.device).masked_fill_(~mask_PT, -torch.inf)
-    width, starts_P = int(counts_P.max()), counts_P.cumsum(0) - counts_P
+    width, starts_P, order_R = int(counts_P.max()), counts_P.cumsum(0) - counts_P, torch.argsort(own_R, stable=True)
     columns_G = torch.arange(width, device=mask_PT.device)
-    slots_PG = starts_P[:, None] + torch.minimum(columns_G, counts_P[:, None] - 1)
-    row_of = torch.repeat_interleave(torch.arange(len(used), device=mask_PT.device), counts_P)
-    place_R = row_of * width + torch.arange(len(prompt_of_R), device=mask_PT.device) - starts_P[row_of]
+    slots_PG = order_R[starts_P[:, None] + torch.minimum(columns_G, counts_P[:, None] - 1)]
+    place_R = torch.empty_like(own_R)
+    place_R[order_R] = torch.arange(len(own_R), device=own_R.device) + (own_R * width - starts_P[own_R])[order_R]
     return Prompts(layers, bias_PT, slots_PG, place_R)
 
 

@@ -7,7 +7,10 @@ Doesn't: iterate. At the base with one full-batch step the ratio is 1, so clippi
 Departures from the proposal (Sikand 2026, "One-Step RLVR"), which leaves these open:
 1. The step grid is log-spaced in KL per token, not in norm: the best norm varies tenfold between kinds of direction.
 2. The direction is per-tensor normalised by default; `direction` chooses raw, sign, orthogonal or positives_only.
-3. The chosen step is the smallest within one standard error of the best on the selection split.
+3. Steps race on the selection split (harness/racing.py); the chosen one is the smallest within one standard error of
+   the best.
+
+Version 1 scored every step on every selection problem, for twice the selection rollouts.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def one_shot_direction(stages: Stages, *, shuffle: bool = False) -> Direction:
 class OneShot:
     """The method under test."""
 
-    name, version = "one_shot", 1
+    name, version = "one_shot", 2
     options = OPTIONS
 
     def run(self, stages: Stages) -> Contender:
@@ -46,7 +49,7 @@ class OneShotShuffled:
     Its expected gradient is zero; what the search gains on top is selection, at or above zero by construction.
     """
 
-    name, version = "one_shot_shuffled", 1
+    name, version = "one_shot_shuffled", 2
     options = OPTIONS
 
     def run(self, stages: Stages) -> Contender:
@@ -57,7 +60,7 @@ class OneShotShuffled:
 class RandomDirection:
     """Control: a Gaussian direction of the same per-tensor norms, at the same KL targets; charged as one_shot."""
 
-    name, version = "random_direction", 1
+    name, version = "random_direction", 2
     options = OPTIONS
 
     def run(self, stages: Stages) -> Contender:

@@ -1,0 +1,146 @@
+"""The line search as a race: steps solved for KL targets, candidates drawn round by round, the winner chosen.
+
+Does: solve steps on the zero step's completions; let candidates meet blocks of selection problems, fewer in each round;
+make the record of the search.
+Doesn't: say who stays (racing.py) or who wins (stepping.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from harness import evaluating, racing, stepping
+from harness.budget import Cost, Stopwatch
+from harness.run import Run
+from harness.sampling import Draw, RolloutBatch
+from harness.stepping import Solved
+from harness.types import Candidate, Direction, Move, Policy, Problem, Rollout, Score, Search
+
+ZERO = Solved(step=0.0, kl=0.0, target=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """What all candidates of one search meet: selection `problems`, `samples` completions of each."""
+
+    run: Run
+    method: str
+    seed: int
+    problems: Sequence[Problem]
+    samples: int
+
+    @property
+    def temperature(self) -> float:
+        return self.run.spec.sampling.temperature
+
+    def draw(self, policy: Policy) -> Draw:
+        return Draw(
+            purpose="selection",
+            policy=policy,
+            temperature=self.temperature,
+            samples=self.samples,
+            max_tokens=self.run.max_tokens,
+        )
+
+
+class Lane(NamedTuple):
+    """A candidate: its policy, the step it was solved for, and its draws of each round."""
+
+    policy: Policy
+    solved: Solved
+    batches: list[RolloutBatch]
+
+
+def line_search(race: Race, direction: Direction, origin: Policy) -> tuple[Search, Cost]:
+    """Steps along `direction` from `origin`, the zero step first; the cost counts every selection rollout."""
+    solved, solving = _solve(race, direction, origin)
+    steps = (ZERO, *solved)
+    lanes = [Lane(_stepped(origin, direction, s.step) if s.step else origin, s, []) for s in steps]
+    cost, candidates = _run(race, lanes).plus(solving), []
+    for lane in lanes:
+        told, spent = entropy(race.run, lane.batches, lane.policy, race.temperature)
+        relative = lane.solved.step * direction.norm / direction.weight_norm
+        candidates.append(
+            Candidate(
+                policy=lane.policy,
+                step=lane.solved.step,
+                relative_step=relative,
+                score=_score(race, lane),
+                kl=lane.solved.kl,
+                entropy=told,
+                kl_target=lane.solved.target or None,
+            )
+        )
+        cost = cost.plus(spent)
+    chosen, best = stepping.choose(candidates)
+    return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
+
+
+def _solve(race: Race, direction: Direction, origin: Policy) -> tuple[Sequence[Solved], Cost]:
+    """Steps for the spec's KL targets, on the zero step's completions of the first round.
+
+    These are drawn here and found again in that round: what drawing them costs is counted there.
+    """
+    first = race.problems[: racing.first(len(race.problems))]
+    ((batch, _),) = race.run.collect(
+        [race.draw(origin)], first, run_seed=race.seed, label=f"{race.method}: line search"
+    )
+    rollouts = [r for problem_id in batch.problem_ids for r in batch.group(problem_id)]
+    watch = Stopwatch()
+    solved = stepping.solve_steps(
+        lambda step: _kl(race, rollouts, origin, _stepped(origin, direction, step)),
+        race.run.spec.search.kl_targets,
+        direction_norm=direction.norm,
+        weight_norm=direction.weight_norm,
+    )
+    return solved, watch.cost()
+
+
+def _run(race: Race, lanes: Sequence[Lane]) -> Cost:
+    """Draw for the lanes that are still in the race, round by round."""
+    active, cost = list(range(len(lanes))), Cost()
+    for number, part in enumerate(racing.plan(len(lanes), len(race.problems)), start=1):
+        if len(active) > part.candidates:
+            rates = [stepping.rates(_score(race, lanes[i])) for i in active]
+            active = [active[place] for place in racing.stay(rates, part.candidates, first=active[0] == 0)]
+        block = race.problems[part.start : part.stop]
+        draws = [race.draw(lanes[i].policy) for i in active]
+        label = f"{race.method}: line search, round {number}, {len(active)} steps"
+        found = race.run.collect(draws, block, run_seed=race.seed, label=label)
+        for i, (batch, spent) in zip(active, found, strict=True):
+            lanes[i].batches.append(batch)
+            cost = cost.plus(spent._replace(selection_rollouts=len(block) * race.samples))
+    return cost
+
+
+def _score(race: Race, lane: Lane) -> Score:
+    """On the problems that the lane has met: the first ones."""
+    met = sum(len(batch.problem_ids) for batch in lane.batches)
+    return evaluating.score_of(lane.batches, race.problems[:met])
+
+
+def _kl(race: Race, rollouts: Sequence[Rollout], origin: Policy, policy: Policy) -> float:
+    scores = race.run.engine.score(rollouts, origin, temperature=race.temperature, kl_to=policy)
+    return float(np.concatenate([score.kl_T for score in scores if score.kl_T is not None]).mean())
+
+
+def entropy(run: Run, batches: Sequence[RolloutBatch], policy: Policy, temperature: float) -> tuple[float | None, Cost]:
+    """Mean entropy per token on the policy's own completions, as the sampler told it; none for greedy draws."""
+    if temperature == 0:
+        return None, Cost()
+    watch = Stopwatch()
+    rollouts = [r for batch in batches for problem_id in batch.problem_ids for r in batch.group(problem_id)]
+    entropies = [rollout.entropies for rollout in rollouts if rollout.entropies is not None]
+    if len(entropies) < len(rollouts):
+        scores = run.engine.score(rollouts, policy, temperature=temperature)
+        entropies = [score.entropy_T for score in scores]
+    return float(np.concatenate(entropies).mean()), watch.cost()
+
+
+def _stepped(origin: Policy, direction: Direction, step: float) -> Policy:
+    move = Move(kind="direction", path=direction.path, digest=direction.digest, step=step)
+    return replace(origin, moves=(*origin.moves, move))

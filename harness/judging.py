@@ -38,7 +38,7 @@ def serve() -> None:
     os.dup2(null, 1)  # a verifier that prints must not write into the replies
     _end_with(options["parent"])
 
-    def reply(message: dict[str, Any]) -> None:
+    def reply(message: dict[str, Any] | list[Any]) -> None:
         replies.write(json.dumps(message).encode() + b"\n")
         replies.flush()
 
@@ -73,16 +73,13 @@ def problem_of(*values: Any) -> Problem:
     return Problem(**dict(zip(FIELDS, values, strict=True)))
 
 
-def _judge(domain: Domain, problem: Problem, completion: str) -> dict[str, Any]:
+def _judge(domain: Domain, problem: Problem, completion: str) -> dict[str, Any] | list[Any]:
+    """A verdict's values, without names since there are many of them, or what went wrong."""
     started = time.perf_counter()
     try:
         verdict = domain.verify(problem, completion)
-        message = {
-            "outcome": Outcome(verdict.outcome),
-            "extracted": verdict.extracted,
-            "format_ok": verdict.format_ok,
-            "detail": verdict.detail[:DETAIL_CHARS],
-        }
+        outcome, detail = Outcome(verdict.outcome), verdict.detail[:DETAIL_CHARS]
+        return [outcome, verdict.extracted, verdict.format_ok, detail, time.perf_counter() - started]
     except MemoryError as error:
         message = {"failure": "memory", "detail": _describe(error)}
     except Exception as error:  # noqa: BLE001 - the border

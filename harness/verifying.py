@@ -112,31 +112,27 @@ class _Worker:
         if data is not None:  # the end, where None means that nothing more has come yet
             yield self._died()
 
-    def _message(self, message: dict[str, Any]) -> Iterator[_Done]:
-        if "failed" in message:
-            self.kill()
-            raise VerifierFailure(f"the verifier did not start: {message['failed']}")
-        if "ready" in message:
-            self.verifier = message["ready"]
+    def _message(self, message: dict[str, Any] | list[Any]) -> Iterator[_Done]:
+        if isinstance(message, list) or "failure" in message:
+            result = self._result(message)
+            self.pace += (result.seconds - self.pace) / 8
+            yield _Done(self.chunk.popleft(), result)
+            self._wind()
         elif "limits" in message:
             self._limits.extend(message["limits"])
             self._wind()
+        elif "ready" in message:
+            self.verifier = message["ready"]
         else:
-            self.pace += (message["seconds"] - self.pace) / 8
-            yield _Done(self.chunk.popleft(), self._result(message))
-            self._wind()
+            self.kill()
+            raise VerifierFailure(f"the verifier did not start: {message['failed']}")
 
-    def _result(self, message: dict[str, Any]) -> Verdict | _Failure:
-        if "failure" in message:
+    def _result(self, message: dict[str, Any] | list[Any]) -> Verdict | _Failure:
+        if isinstance(message, dict):
             return _Failure(message["failure"], message["detail"], message["seconds"])
-        return Verdict(
-            outcome=Outcome(message["outcome"]),
-            extracted=message["extracted"],
-            format_ok=message["format_ok"],
-            detail=message["detail"],
-            seconds=message["seconds"],
-            verifier=self.verifier,
-        )
+        outcome, *rest = message
+        values = dict(zip(("extracted", "format_ok", "detail", "seconds"), rest, strict=True))
+        return Verdict(outcome=Outcome(outcome), **values, verifier=self.verifier)
 
     def _wind(self) -> None:
         self._started = time.monotonic()

@@ -112,7 +112,8 @@ def _fitting(claim: str) -> str | None:
 
 def _boxed(text: str) -> str | None:
     """The last box, with what the text joins to it; "" when it is not closed, None when there is none."""
-    boxes = list(_BOX.finditer(text))
+    first = text.find("box")
+    boxes = list(_BOX.finditer(text, max(0, first - len("\\frame")))) if first >= 0 else []
     if not boxes:
         return None
     content, end = _content(text, boxes[-1].end())

@@ -40,11 +40,13 @@ _ALTERNATIVES = re.compile(r"\\text\s?\{\s*OR\s*\}")
 
 
 def verify(problem: Problem, completion: str) -> Verdict:
-    claim = strict_claim(completion)
-    in_format = claim is not None
-    if not problem.strict:
-        claim, in_box = find_claim(completion, frozen=problem.id.startswith(LADDER))
-        in_format = in_box if problem.meta.get("format") == BOXED else in_format
+    if problem.strict:
+        claim = strict_claim(completion)
+        in_format = claim is not None
+    else:
+        claim, in_format = find_claim(completion, frozen=problem.id.startswith(LADDER))
+        if problem.meta.get("format") != BOXED:
+            in_format = strict_claim(completion) is not None
     if claim is None:
         return Verdict(outcome=Outcome.UNPARSED, detail="no final answer in the demanded format")
     outcome, detail = _judge(problem, claim)

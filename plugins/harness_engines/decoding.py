@@ -139,7 +139,8 @@ class Branches:
         self, module: torch.nn.Module, start: Prefill, temperatures_P: torch.Tensor, *, rows: int, tokens: int
     ) -> None:
         self._module, self._start, self._temperatures_P = module, start, temperatures_P
-        self._shared = sharing.shareable(module)
+        exact = start.logits_PV.dtype == torch.float32  # sharing.py would round scores to half precision, sdpa does not
+        self._shared = exact and sharing.shareable(module)
         kept = 0 if self._shared else start.mask_PT.shape[1]
         layers = [RowLayer(k[:, :, :kept], v[:, :, :kept], rows=rows, tokens=kept + tokens) for k, v in start.layers]
         self._cache = Cache(layers=layers)

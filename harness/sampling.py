@@ -138,7 +138,9 @@ def collect(
         seconds = watch.cost()
         watch = Stopwatch()
         used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
-        store.write_json(_verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used))
+        store.write_json(
+            _verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used), compact=True
+        )
         done += 1
         progress(done, len(planned))
     batches = [

@@ -93,7 +93,7 @@ def measure() -> list[Row]:
 
 def _weighed(task: subjects.Task, engine: Any, pool: Any) -> WeighedBatch:
     draw = subjects.draw(task, samples=SAMPLES)
-    batch, _ = sampling.collect(draw, task.problems, run_seed=0, engine=engine, pool=pool, progress=silent)
+    ((batch, _),) = sampling.collect([draw], task.problems, run_seed=0, engine=engine, pool=pool, progress=silent)
     return directions.weigh(batch, task.problems, rewards=RewardSpec())
 
 

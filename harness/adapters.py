@@ -27,7 +27,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from harness import isolation, plugins, verify_file
+from harness import completions, isolation, plugins
 from harness.config import RewardSpec, RunSpec
 from harness.contracts import Domain
 from harness.errors import BadRow, UsageError
@@ -152,7 +152,7 @@ class TrlReward:
         if COLUMN in columns:
             known = {text: Problem(**json.loads(text)) for text in set(columns[COLUMN])}
             return [known[text] for text in columns[COLUMN]]
-        domain = verify_file.readable(self._registration)
+        domain = completions.reading(self._registration.load()())
         names = {name: name for name in columns if name not in _NO_COLUMNS} | self._fields
         if missing := sorted(set(names.values()) - set(columns)):
             raise UsageError(f"fields: the training set has no column {', '.join(missing)}; it has {_listed(columns)}")

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 from harness.contracts import Domain
-from harness.errors import HarnessError, UsageError
+from harness.errors import BadRow, HarnessError, UsageError
 from harness.types import Json, Problem
 
 MAX_LINE_BYTES = 64 << 20
@@ -32,6 +32,24 @@ class ReadingDomain(Domain, Protocol):
     """A domain that understands data rows."""
 
     def read(self, row: Mapping[str, Any]) -> Problem: ...
+
+
+def reading(domain: Domain) -> ReadingDomain:
+    """The domain as one that reads rows; raises UsageError when it does not."""
+    if not hasattr(domain, "read"):
+        raise UsageError(
+            f'domain "{domain.name}" does not read data rows: {type(domain).__name__} has no read(row) '
+            "(see harness.contracts.Domain)"
+        )
+    return cast(ReadingDomain, domain)
+
+
+def read_row(domain: ReadingDomain, row: Mapping[str, Any]) -> Problem:
+    """Raises BadRow for whatever a plugin's `read` may raise over an odd row."""
+    try:
+        return domain.read(row)
+    except _ROW_FAULTS as error:
+        raise BadRow(str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}") from error
 
 
 class Line(NamedTuple):
@@ -119,10 +137,9 @@ def _line(number: int, raw: bytes | None, domain: ReadingDomain) -> Line:
         raise _Malformed(f"field completion: text, found {_kind(row['completion'])}")
     _check_id(row["id"])
     try:
-        problem = domain.read(row["problem"])
-    except _ROW_FAULTS as error:
-        known = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-        raise _Malformed(f"problem: {known}") from error
+        problem = read_row(domain, row["problem"])
+    except BadRow as error:
+        raise _Malformed(f"problem: {error}") from error
     return Line(number, len(raw), row["id"], problem, row["completion"], "")
 
 

@@ -55,7 +55,7 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
     table = Table(
         title=f"{spec.domain} / {run.problems.names}, model {spec.model}, {spec.seeds} seed(s)", title_justify="left"
     )
-    for name in ("method", "train", "selection", "evaluation", "tokens", "minutes"):
+    for name in ("method", "train", "selection, at most", "evaluation", "tokens", "minutes"):
         table.add_column(name, justify="left" if name == "method" else "right")
     total = 0.0
     for stage in plan:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import datasets
+from harness import completions, datasets
 from harness.config import RunSpec, is_file
 from harness.contracts import Benchmark, Domain
 from harness.errors import BadRow, HarnessError, UnknownName, UsageError
@@ -172,16 +172,13 @@ def read_file(domain: Domain, path: Path) -> dict[str, list[Problem]]:
 
     Ids get the file's name in front. Raises UsageError that names file, line and field.
     """
-    if not hasattr(domain, "read"):
-        raise UsageError(
-            f'domain "{domain.name}" does not read data rows: it has no read(row) (harness.contracts.Domain)'
-        )
+    reader = completions.reading(domain)
     found: dict[str, list[Problem]] = {split: [] for split in SPLITS}
     lines: dict[str, int] = {}
     for number, row in datasets.numbered_rows(path):
         place = f"{path}, line {number}"
         try:
-            problem = _named(domain.read(row), path.stem)
+            problem = _named(completions.read_row(reader, row), path.stem)
         except BadRow as error:
             raise UsageError(f"{place}: {error}") from error
         if lines.setdefault(problem.id, number) != number:

@@ -54,17 +54,6 @@ class Summary(NamedTuple):
         return f"verified {self.counts.total()} in {self.seconds:.1f} s: {by_outcome or 'nothing'}{malformed}"
 
 
-def readable(registration: Registration) -> completions.ReadingDomain:
-    """The domain; raises UsageError when it cannot read rows."""
-    domain: completions.ReadingDomain = registration.load()()
-    if not hasattr(domain, "read"):
-        raise UsageError(
-            f'domain "{registration.name}" does not read data rows: {registration.target} has no read(row) '
-            "(see harness.contracts.Domain)"
-        )
-    return domain
-
-
 def check_timeout(seconds: float | None) -> None:
     if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= MAX_TIMEOUT):
         raise UsageError(f"--timeout must be above 0 and at most {MAX_TIMEOUT:.0f} seconds, got {seconds}")
@@ -193,7 +182,7 @@ def run(
     cannot begin, VerifierFailure for a verifier that does not start.
     """
     check_timeout(timeout)
-    domain = readable(registration)
+    domain = completions.reading(registration.load()())
     level = isolation.level(domain)
     if require_isolation and not isolation.confined(level):
         raise UsageError(f"--require-isolation: the isolation in force is {level}, which is below landlock")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from harness import seeds, store
 from harness.contracts import Optimizer
 from harness.directions import PolicyGradient
 from harness.errors import HarnessError, UsageError
+from harness.testing.engine_subject import FixedBatch
 from harness.types import Finish, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
 from harness_engines.hf import HfEngine
 from harness_engines.local import Local
@@ -30,22 +29,6 @@ OPTIONS = {
 }
 PROMPTS = ("2+2=", "Name a colour, please: ", "x", "def f(a):\n    ")
 BASE = Policy(base="random")
-
-
-@dataclass(frozen=True)
-class MemoryBatch:
-    """A batch held in memory, dealt into sub-batches."""
-
-    groups: tuple[tuple[WeightedGroup, ...], ...]
-    normaliser: float
-    temperature: float = 1.0
-
-    @property
-    def num_sub_batches(self) -> int:
-        return len(self.groups)
-
-    def read(self, sub_batch: int) -> Iterator[WeightedGroup]:
-        yield from self.groups[sub_batch]
 
 
 def make_engine(model: Path, root: Path, **changes: object) -> HfEngine:
@@ -73,13 +56,13 @@ def drawn(engine: HfEngine, **changes: float) -> list[Rollout]:
     return [rollout for shard in engine.sample(shards(**changes), BASE) for rollout in shard]
 
 
-def batch_of(rollouts: list[Rollout], *, sub_batches: int = 2) -> MemoryBatch:
+def batch_of(rollouts: list[Rollout], *, sub_batches: int = 2) -> FixedBatch:
     groups = []
     for prompt in PROMPTS:
         own = tuple(r for r in rollouts if r.problem_id == prompt)
         weights = seeds.generator(seeds.seed_for(1, "weights", prompt)).normal(size=len(own))
         groups.append(WeightedGroup(own, weights))
-    return MemoryBatch(tuple(tuple(groups[i::sub_batches]) for i in range(sub_batches)), float(len(rollouts)))
+    return FixedBatch(tuple(tuple(groups[i::sub_batches]) for i in range(sub_batches)), float(len(rollouts)))
 
 
 def plain_logprobs(model: torch.nn.Module, rollout: Rollout, temperature: float = 1.0) -> torch.Tensor:
@@ -224,7 +207,7 @@ def test_gradient_against_finite_differences_in_float64(random_model: Path, tmp_
     assert direction.snr is None
 
 
-def _loss(local: Local, weights: dict[str, torch.Tensor], batch: MemoryBatch) -> float:
+def _loss(local: Local, weights: dict[str, torch.Tensor], batch: FixedBatch) -> float:
     return local.gradient_at(weights, batch, 0, PolicyGradient()).loss
 
 

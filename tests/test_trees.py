@@ -11,16 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_hf import MemoryBatch, make_engine, request
+from test_hf import make_engine, request
 
 from harness import seeds
 from harness.contracts import TokenBatch
-from harness.types import Finish, Policy, Rollout, SampleRequest, Shard, WeightedGroup
+from harness.testing.engine_subject import FixedBatch
+from harness.types import Finish, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
 from harness_arc.domain import Arc
 from harness_code.domain import Code
 from harness_engines import forward, sharing, trees
 from harness_engines.hf import HfEngine
-from harness_engines.local import Local
 from harness_math.domain import Math
 from harness_tiny import weights_path
 
@@ -135,7 +135,7 @@ class Everything:
 def test_gradients_and_scores_with_trees_are_those_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = tiny(tmp_path)
     (rollouts,) = engine.sample([shard()], BASE)
-    batch = MemoryBatch((tuple(groups(rollouts)),), float(len(rollouts)))
+    batch = FixedBatch((tuple(groups(rollouts)),), float(len(rollouts)))
     micros = list(forward.microbatches(batch.groups[0], max_tokens=4096, unit="rollout", as_trees=True))
     assert sum(len(micro.trees) for micro in micros) == len(PROMPTS), "no trees: the test shows nothing"
     kinds = []
@@ -165,8 +165,11 @@ def test_a_group_of_long_texts_goes_without_a_tree() -> None:
     assert micro.rollouts == lone
 
 
-def test_workers_hold_no_state_between_policies(tmp_path: Path) -> None:
+def test_policies_sampled_together_are_those_sampled_apart(tmp_path: Path) -> None:
     engine = tiny(tmp_path)
-    both = list(engine.sample_each([shard(4), shard(4)], [BASE, BASE]))
-    assert [r.text for r in both[0]] == [r.text for r in both[1]]
-    assert isinstance(engine.local, Local)
+    noise = Policy(base="tiny", moves=(Move(kind="noise", path="", digest=f"{7:016x}", step=0.05),))
+    together = list(engine.sample_each([shard(4), shard(4)], [BASE, noise]))
+    apart = [next(engine.sample([shard(4)], policy)) for policy in (BASE, noise)]
+    for one, other in zip(together, apart, strict=True):
+        assert [(r.policy, r.text) for r in one] == [(r.policy, r.text) for r in other]
+    assert [r.text for r in together[0]] != [r.text for r in together[1]]

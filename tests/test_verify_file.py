@@ -355,7 +355,7 @@ def test_no_more_than_a_window_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(verify_file, "WINDOW_LINES", 50)
     monkeypatch.setattr(verify_file, "WINDOW_BYTES", 20_000)
     made, written, ahead = 0, 0, []
-    problem = verify_file.readable(odd()).read({"text": "t"})
+    problem = completions.reading(odd().load()()).read({"text": "t"})
 
     def lines() -> Iterable[Line]:
         nonlocal made

@@ -2,8 +2,8 @@
 
 Does: register an attention function with transformers under the name SHARED; it attends to the prompt's keys once for
 all completions of the prompt, and to each completion's own, under one softmax.
-Doesn't: mask completions: positions beyond a completion's end are only ever read by themselves. It serves models whose
-attention is plain (no window, no cap on scores); for others prompts are copied (decoding.py).
+Doesn't: mask completions: one token of each is fed at a time, and it sees all before it. It serves models whose attention
+is plain (no window, no cap on scores); for others prompts are copied (decoding.py).
 
 The split of the scores is that of Hydragen (Juravsky et al. 2024), with one softmax instead of two merged ones.
 """
@@ -58,12 +58,12 @@ def _attend(
     shared: Prompts,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: query [R, heads, T, dim], the completions' own keys and values [R, kv, S, dim]."""
-    rows, heads, queries, dim = query.shape
-    kv, own = key.shape[1], key.shape[2]
+    """transformers' attention interface: query [R, heads, 1, dim], the completions' own keys and values [R, kv, S, dim]."""
+    rows, heads, _one, dim = query.shape
+    kv = key.shape[1]
     keys, values = shared.layers[module.layer_idx]  # type: ignore[index]
     prompts, width = shared.slots_PG.shape
-    slots, per_head = shared.slots_PG.flatten(), heads // kv * queries
+    slots, per_head = shared.slots_PG.flatten(), heads // kv
     query = (query * scaling).reshape(rows, kv, per_head, dim)
 
     def grid(x: torch.Tensor) -> torch.Tensor:  # rows [R, kv, Q, n] -> prompts [P, kv, G * Q, n]
@@ -76,15 +76,11 @@ def _attend(
         return x.reshape(prompts * width, kv, per_head, -1)[shared.place_R]
 
     common_scores = grid(query) @ keys.transpose(2, 3) + shared.bias_PT[:, None, None, :].to(query.dtype)
-    own_scores = query @ key.transpose(2, 3)
-    if queries > 1:
-        ahead = torch.ones(queries, own, dtype=torch.bool, device=query.device).triu(own - queries + 1)
-        own_scores = own_scores.view(-1, queries, own).masked_fill(ahead, -torch.inf).view(own_scores.shape)
-    scores = torch.cat([common_scores, grid(own_scores)], dim=-1)
+    scores = torch.cat([common_scores, grid(query @ key.transpose(2, 3))], dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     length = keys.shape[2]
     mixed = ungrid(weights[..., :length] @ values) + ungrid(weights[..., length:]) @ value
-    return mixed.view(rows, heads, queries, dim).transpose(1, 2).contiguous(), None
+    return mixed.view(rows, heads, 1, dim).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(SHARED, _attend)

@@ -294,7 +294,7 @@ def _check_names(spec: RunSpec, found: Any) -> None:
     domain = found.lookup("domain", spec.domain).load()()
     selecting.names(domain, spec)
     found.lookup("engine", spec.engine.name)
-    methods = {name: found.lookup("method", name).load()() for name in pipeline.ordered(spec.methods)}
+    methods = pipeline.methods_of(spec, found)
     pipeline.check_options(spec, methods)
 
 

@@ -44,7 +44,11 @@ class Batch(Protocol):
 
 
 class TokenBatch(NamedTuple):
-    """One microbatch as an objective sees it; rows are rollouts, columns completion tokens."""
+    """One microbatch as an objective sees it; rows are rollouts, columns completion tokens.
+
+    `group_B` numbers the groups of the microbatch from 0, as the batch gave them. Padding is where `mask_BT` is false:
+    what stands there means nothing.
+    """
 
     logprobs_BT: torch.Tensor
     mask_BT: torch.Tensor
@@ -52,6 +56,7 @@ class TokenBatch(NamedTuple):
     entropy_BT: torch.Tensor | None
     old_logprobs_BT: torch.Tensor
     ref_logprobs_BT: torch.Tensor | None
+    group_B: torch.Tensor | None = None
 
 
 class Objective(Protocol):

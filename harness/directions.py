@@ -1,8 +1,8 @@
-"""From weighted rollouts to a direction: the batch a gradient is taken of, and the kinds of direction.
+"""Directions in parameter space: the kinds made of one raw gradient, random ones, and differences of policies.
 
-Does: deal live groups into stratified sub-batches, give the policy-gradient loss, and transform one stored raw
-gradient into the kinds that a line search can follow.
-Doesn't: differentiate (engines do) or choose a step (stepping.py).
+Does: transform one stored raw gradient into the kinds that a line search can follow; make one of the way between two
+policies.
+Doesn't: differentiate (engines do), weigh rollouts (weighing.py) or choose a step (stepping.py).
 
 Kinds, for a raw gradient g_t and base weights theta_t of tensor t (docs/design.md section 1):
   raw         g_t
@@ -15,128 +15,21 @@ Kinds, for a raw gradient g_t and base weights theta_t of tensor t (docs/design.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from harness import advantages, seeds, store
-from harness.contracts import TokenBatch
-from harness.errors import HarnessError, NoSignal, UnknownName
-from harness.sampling import RolloutBatch
-from harness.types import Direction, Outcome, Problem, WeightedGroup
+from harness import seeds, store
+from harness.errors import HarnessError, UnknownName
+from harness.types import Direction
 
-if TYPE_CHECKING:
-    import torch
-
-    from harness.config import RewardSpec
-
-MAX_SUB_BATCHES = 16
 Array: TypeAlias = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyGradient:
-    """REINFORCE with the batch's weights: minus the sum of weight x sequence log-probability."""
-
-    needs: frozenset[str] = frozenset()
-    unit: str = "rollout"
-
-    def loss(self, batch: TokenBatch) -> torch.Tensor:
-        return -(batch.weights_B * (batch.logprobs_BT * batch.mask_BT).sum(1)).sum()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeighedBatch:
-    """A rollout batch with one weight per rollout; implements harness.contracts.Batch.
-
-    `normaliser` is the number of rollouts drawn, dead groups included, so that the estimate does not depend on how
-    many groups turned out dead. `sub_batches` holds the ids of live problems.
-    """
-
-    batch: RolloutBatch
-    weights: Mapping[str, tuple[float, ...]]
-    sub_batches: tuple[tuple[str, ...], ...]
-    normaliser: float
-    groups_dead: int
-    pass_rate: float
-    scheme: str
-    shuffle_seed: int | None
-
-    @property
-    def temperature(self) -> float:
-        return self.batch.temperature
-
-    @property
-    def num_sub_batches(self) -> int:
-        return len(self.sub_batches)
-
-    @property
-    def key(self) -> str:
-        """Names the gradient of this batch: same key, same numbers."""
-        return store.fingerprint([self.batch.folder, self.scheme, self.shuffle_seed])
-
-    def read(self, sub_batch: int) -> Iterator[WeightedGroup]:
-        for problem_id in self.sub_batches[sub_batch]:
-            weights = self.weights[problem_id]
-            pairs = [(r, w) for r, w in zip(self.batch.group(problem_id), weights, strict=True) if w != 0]
-            yield WeightedGroup(tuple(r for r, _ in pairs), np.array([w for _, w in pairs]))
-
-
-def weigh(
-    batch: RolloutBatch,
-    problems: Sequence[Problem],
-    *,
-    rewards: RewardSpec,
-    scheme: str = "grpo",
-    shuffle_seed: int | None = None,
-) -> WeighedBatch:
-    """Group-normalised advantages from the stored verdicts; with `shuffle_seed` of rewards shuffled within groups."""
-    rewards_of: dict[str, list[float | None]] = {}
-    correct = judged = 0
-    for entry in batch.judged():
-        reward = rewards.of(entry.verdict.outcome)
-        rewards_of.setdefault(entry.problem_id, []).append(reward)
-        judged += reward is not None
-        correct += entry.verdict.outcome is Outcome.CORRECT
-    if shuffle_seed is not None:
-        rewards_of = {
-            key: advantages.shuffled(group, seeds.seed_for(shuffle_seed, "shuffle", key))
-            for key, group in rewards_of.items()
-        }
-    live = [problem for problem in problems if not advantages.is_dead(rewards_of[problem.id])]
-    weights = {p.id: tuple(advantages.group_advantages(rewards_of[p.id], scheme).weights_G.tolist()) for p in live}
-    return WeighedBatch(
-        batch=batch,
-        weights=weights,
-        sub_batches=deal(live),
-        normaliser=float(len(problems) * batch.samples),
-        groups_dead=len(problems) - len(live),
-        pass_rate=correct / judged if judged else float("nan"),
-        scheme=scheme,
-        shuffle_seed=shuffle_seed,
-    )
-
-
-def deal(problems: Sequence[Problem]) -> tuple[tuple[str, ...], ...]:
-    """Disjoint sub-batches of problems, each with nearly the same mix of levels; never splits a group."""
-    count = min(MAX_SUB_BATCHES, len(problems))
-    ordered = sorted(problems, key=lambda p: (p.level or 0, p.content_hash))
-    return tuple(tuple(p.id for p in ordered[start::count]) for start in range(count))
-
-
-def require_signal(weighed: WeighedBatch) -> None:
-    """Raises NoSignal when every group is dead."""
-    if not weighed.sub_batches:
-        raise NoSignal(
-            f"no group with both rewards among {weighed.groups_dead} (batch pass rate {weighed.pass_rate:.4f}): "
-            "there is no direction. Use easier problems, a larger sampling.group or a larger --budget."
-        )
 
 
 def kinds() -> tuple[str, ...]:
@@ -161,6 +54,16 @@ def random_like(direction: Direction, *, seed: int, root: Path, out: str) -> Dir
         noise[name] = (gauss * (np.linalg.norm(tensor) / np.linalg.norm(gauss))).astype(tensor.dtype)
     unsigned = replace(direction, snr=None, agreement=None, half_cosine=None)  # those describe the original
     return _write(noise, unsigned, kind="random", norms=norms, root=root, out=out)
+
+
+def between(start: Path, end: Path, *, root: Path, out: str) -> Direction:
+    """The way from one checkpoint to another: step 0 is `start`, step 1 is `end`."""
+    origin, target = load_file(start), load_file(end)
+    tensors = {name: target[name] - tensor for name, tensor in sorted(origin.items())}
+    norms = {name: float(np.linalg.norm(tensor)) for name, tensor in origin.items()}
+    weight_norm = float(np.sqrt(sum(norm * norm for norm in norms.values())))
+    unwritten = Direction(id="", kind="displacement", norm=0.0, weight_norm=weight_norm, path="", digest="")
+    return _write(tensors, unwritten, kind="displacement", norms=norms, root=root, out=out)
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, float]]:

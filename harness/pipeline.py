@@ -26,8 +26,10 @@ from harness.leaderboard import Outcome, Row
 from harness.plugins import Plugins
 from harness.run import Progress, Run
 from harness.stages import Stages
-from harness.types import Contender, Direction, Search
+from harness.types import Contender, Direction, Search, TrainStep
 from harness.verifying import VerifierPool
+
+USES = "uses"  # the option of a variant that names the method it is one of
 
 
 @store.record
@@ -49,6 +51,7 @@ class Finished:
     tests: Mapping[str, Tested]
     search: Search | None
     direction: Direction | None
+    trained: tuple[TrainStep, ...]
     cost: Mapping[str, float]
 
     @property
@@ -81,7 +84,7 @@ def open_folder(root: Path, spec: RunSpec, *, command: str, date: str) -> None:
 def execute(root: Path, plugins: Plugins, *, progress: Progress, workers: int = 0) -> list[Row]:
     """Run or continue the folder. Returns its rows; raises HarnessError, UsageError or VerifierFailure."""
     spec = config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
-    methods = {name: plugins.lookup("method", name).load()() for name in ordered(spec.methods)}
+    methods = methods_of(spec, plugins)
     options = check_options(spec, methods)
     with opened(root, spec, plugins, progress=progress) as run:
         manifest = provenance.write(run, plugins, methods)
@@ -101,12 +104,20 @@ def ordered(methods: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(("base", *methods)))
 
 
-def options_of(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+def methods_of(spec: RunSpec, plugins: Plugins) -> dict[str, Method]:
+    """By the name it has in this run: a variant (`method.grpo_slow.uses = "grpo"`) has one of its own."""
+    uses = {name: str(spec.method.get(name, {}).get(USES, name)) for name in ordered(spec.methods)}
+    return {name: plugins.lookup("method", target).load()() for name, target in uses.items()}
+
+
+def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
     known: Mapping[str, Any] = getattr(method, "options", {})
-    for key in given:
+    own = {key: value for key, value in given.items() if key != USES}
+    for key in own:
         if key not in known:
-            raise UnknownName("option", f"method.{method.name}.{key}", [f"method.{method.name}.{k}" for k in known])
-    return {**known, **given}
+            prefix = f"method.{name or method.name}"
+            raise UnknownName("option", f"{prefix}.{key}", [f"{prefix}.{k}" for k in known])
+    return {**known, **own}
 
 
 @contextmanager
@@ -161,6 +172,7 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
         tests=tests,
         search=stages.last_search,
         direction=stages.last_direction,
+        trained=tuple(stages.trained),
         cost=stages.budget.spent._asdict(),
     )
     if stages.last_search is not None:
@@ -227,7 +239,7 @@ def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dic
     for name in spec.method:
         if name not in methods:
             raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")
-    return {name: options_of(method, spec.method.get(name, {})) for name, method in methods.items()}
+    return {name: options_of(method, spec.method.get(name, {}), name=name) for name, method in methods.items()}
 
 
 def mark_done(root: Path) -> None:

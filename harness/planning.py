@@ -45,7 +45,7 @@ class Rate(NamedTuple):
 
 def print_plan(spec: RunSpec, plugins: Plugins) -> None:
     """Print stages, counts, tokens, memory and time. Raises like `pipeline.execute` for a bad spec."""
-    methods = {name: plugins.lookup("method", name).load()() for name in pipeline.ordered(spec.methods)}
+    methods = pipeline.methods_of(spec, plugins)
     pipeline.check_options(spec, methods)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

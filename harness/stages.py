@@ -8,21 +8,24 @@ Doesn't: decide anything about a method, or let one touch files.
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness import directions, evaluating, racing, searching, stepping, store
+from harness import directions, evaluating, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
-from harness.directions import PolicyGradient, WeighedBatch
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
+from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.training import StageTrainer
-from harness.types import Candidate, Contender, Direction, Policy, Problem, Score, Search
+from harness.types import Candidate, Contender, Direction, Policy, Problem, Score, Search, TrainStep
+from harness.weighing import GradientBatch, PairedBatch, Rewards, WeighedBatch
 
 T = TypeVar("T")
 
@@ -40,7 +43,7 @@ class Stages:
 
     `train_problems` and `selection_problems` are what it may learn and choose from; `options` are the method's own,
     checked; `budget` is its meter. `last_search` and `last_direction` are what its row reports, `last_probe` what
-    the density of good perturbations is read from.
+    the density of good perturbations is read from, `trained` the steps of its trainer.
     """
 
     def __init__(self, run: Run, *, method: str, seed: int, options: Mapping[str, Any]) -> None:
@@ -52,10 +55,13 @@ class Stages:
         self._base_group = run.spec.budget // len(self.train_problems)  # more than `group` where problems are few
         self.budget = Budget(train=len(self.train_problems) * self._base_group, selection=run.spec.selection_total)
         self.temperature = run.spec.sampling.temperature
+        self.max_tokens = run.max_tokens
         self.base = run.base
+        self._drawn: dict[str, Problem] = {}
         self.last_search: Search | None = None
         self.last_probe: Search | None = None
         self.last_direction: Direction | None = None
+        self.trained: list[TrainStep] = []
 
     def _call(self, stage: str, arguments: Any, work: Callable[[], tuple[T, Cost]]) -> T:
         started = time.monotonic()
@@ -70,51 +76,92 @@ class Stages:
         """The training batch of the base policy, as large as the budget: shared by methods, charged to each."""
         return self.sample(self.train_problems, self.base, samples=self._base_group, iteration=0)
 
-    def sample(self, problems: Sequence[Problem], policy: Policy, *, samples: int, iteration: int) -> RolloutBatch:
-        """Draw and judge training rollouts. `iteration` numbers the fresh draws of an iterating method from 0."""
+    def schedule(self, steps: int) -> list[tuple[Sequence[Problem], int]]:
+        """The training budget in `steps` nearly equal draws: (problems, samples of each). Raises UsageError.
+
+        Every problem is met once, in order, with all its samples; where there are fewer problems than steps, all
+        problems are met at every step, with a share of their samples.
+        """
+        problems, count = self.train_problems, len(self.train_problems)
+        if not 0 < steps <= count * self._base_group // 2:
+            raise UsageError(f"{self.budget.train} rollouts do not make {steps} updates of at least two")
+        if count >= steps:
+            cuts = [count * step // steps for step in range(steps + 1)]
+            return [(problems[a:b], self._base_group) for a, b in itertools.pairwise(cuts)]
+        cuts = [self._base_group * step // steps for step in range(steps + 1)]
+        return [(problems, b - a) for a, b in itertools.pairwise(cuts)]
+
+    def sample(
+        self, problems: Sequence[Problem], policy: Policy, *, samples: int, iteration: int, free: bool = False
+    ) -> RolloutBatch:
+        """Draw and judge training rollouts. `iteration` numbers the fresh draws of an iterating method from 0.
+
+        `free`: the method does not look at verdicts, which then are for its learning curve and not charged.
+        """
         rollouts = len(problems) * samples
+        self._drawn.update({problem.id: problem for problem in problems})
         draw = Draw(
             purpose=f"train/{iteration}",
             policy=policy,
             temperature=self.temperature,
             samples=samples,
-            max_tokens=self._run.max_tokens,
+            max_tokens=self.max_tokens,
         )
 
         def work() -> tuple[RolloutBatch, Cost]:
             self.budget.require(train=rollouts)
             label = f"{self.method}: sample {rollouts} rollouts"
             ((batch, cost),) = self._run.collect([draw], problems, run_seed=self.seed, label=label)
-            return replace(batch, root=""), cost._replace(train_rollouts=rollouts)
+            calls = 0 if free else cost.verifier_calls
+            return replace(batch, root=""), cost._replace(train_rollouts=rollouts, verifier_calls=calls)
 
-        batch = self._call("sample", [draw, [p.id for p in problems]], work)
+        batch = self._call("sample", [draw, [p.id for p in problems], free], work)
         return replace(batch, root=str(self._run.root))  # a run folder may have moved since
 
-    def weigh(self, batch: RolloutBatch, *, scheme: str = "grpo", shuffle: bool = False) -> WeighedBatch:
-        """Advantages per group; `shuffle` permutes the rewards within each group first (a control)."""
-        known = {p.id: p for p in self.train_problems}
-        return directions.weigh(
+    def weigh(
+        self,
+        batch: RolloutBatch,
+        *,
+        scheme: str = "grpo",
+        shuffle: bool = False,
+        rewards: Rewards | None = None,
+        whole: bool = False,
+    ) -> WeighedBatch:
+        """Advantages per group; `shuffle` permutes the rewards within each group first (a control).
+
+        `rewards` by problem replace those of the verdicts; `whole` keeps rollouts of weight 0, for losses with an
+        entropy or KL term.
+        """
+        return weighing.weigh(
             batch,
-            [known[problem_id] for problem_id in batch.problem_ids],
-            rewards=self._run.spec.rewards,
+            self._problems_of(batch),
+            rewards=self._run.spec.rewards if rewards is None else rewards,
             scheme=scheme,
             shuffle_seed=self.seed if shuffle else None,
+            whole=whole,
         )
 
-    def direct(self, weighed: WeighedBatch, policy: Policy, objective: Objective | None = None) -> Direction:
+    def pair(self, batch: RolloutBatch, *, per_problem: int) -> PairedBatch:
+        """Pairs of a correct and an incorrect completion, for a preference loss."""
+        return weighing.pair(batch, self._problems_of(batch), per_problem=per_problem, seed=self.seed)
+
+    def _problems_of(self, batch: RolloutBatch) -> list[Problem]:
+        return [self._drawn[problem_id] for problem_id in batch.problem_ids]
+
+    def direct(self, weighed: GradientBatch, policy: Policy, objective: Objective | None = None) -> Direction:
         """The raw ascent direction at `policy`. Raises NoSignal when every group is dead."""
         goal = objective or PolicyGradient()
         key = store.fingerprint([weighed.key, policy.id, goal])
 
         def work() -> tuple[Direction, Cost]:
-            directions.require_signal(weighed)
+            weighing.require_signal(weighed)
             return self._gradient(weighed, policy, goal, out=f"directions/{self.seed}/{key}.safetensors")
 
         self.last_direction = self._call("direct", key, work)
         return self.last_direction
 
     def _gradient(
-        self, weighed: WeighedBatch, policy: Policy, objective: Objective, *, out: str
+        self, weighed: GradientBatch, policy: Policy, objective: Objective, *, out: str
     ) -> tuple[Direction, Cost]:
         """Another method may have asked for the same gradient: then it is read, and charged all the same."""
         stored = self._run.root / f"{out}.json"
@@ -166,15 +213,33 @@ class Stages:
         self.last_direction = self._call("randomise", direction.digest, work)
         return self.last_direction
 
-    def search(self, direction: Direction, *, origin: Policy | None = None) -> Search:
-        """Line search from `origin` (the base) over steps solved for the spec's KL targets, zero included: a race."""
+    def displacement(self, start: Policy, end: Policy) -> Direction:
+        """The way from one trained policy to another as a direction (step 0: `start`, step 1: `end`)."""
+        out = f"{self.folder}/displacement-{end.id}.safetensors"
+
+        def work() -> tuple[Direction, Cost]:
+            watch = Stopwatch()
+            with tempfile.TemporaryDirectory() as folder:
+                ends = [Path(folder) / name for name in ("start", "end")]
+                for policy, path in zip((start, end), ends, strict=True):
+                    self._run.engine.trainer(policy, Optimizer(lr=0.0)).checkpoint(path)
+                return directions.between(*ends, root=self._run.root, out=out), watch.cost()
+
+        self.last_direction = self._call("displacement", [start.id, end.id], work)
+        return self.last_direction
+
+    def search(self, direction: Direction, *, origin: Policy | None = None, share: float = 1.0) -> Search:
+        """Line search from `origin` (the base) over steps solved for the spec's KL targets, zero included: a race.
+
+        `share` is the part of the selection budget that it may spend; KL is from `origin`.
+        """
         start = origin or self.base
-        arguments = [direction.digest, start.id]
-        self.last_search = self._call("search", arguments, lambda: self._search(direction, start))
+        arguments = [direction.digest, start.id, share]
+        self.last_search = self._call("search", arguments, lambda: self._search(direction, start, share))
         return self.last_search
 
-    def _search(self, direction: Direction, origin: Policy) -> tuple[Search, Cost]:
-        problems, samples = self._race_sizes(len(self._run.spec.search.kl_targets) + 1)
+    def _search(self, direction: Direction, origin: Policy, share: float) -> tuple[Search, Cost]:
+        problems, samples = self._race_sizes(len(self._run.spec.search.kl_targets) + 1, share)
         race = searching.Race(
             run=self._run,
             method=self.method,
@@ -239,9 +304,10 @@ class Stages:
         """Problems and samples for each candidate, out of what is left of the selection budget."""
         return stepping.selection_sizes(self._selection_left(candidates), candidates, **self._wanted())
 
-    def _race_sizes(self, candidates: int) -> tuple[int, int]:
-        """Problems of a whole race and samples of each, out of what is left of the selection budget."""
-        return racing.sizes(self._selection_left(candidates), candidates, **self._wanted())
+    def _race_sizes(self, candidates: int, share: float) -> tuple[int, int]:
+        """Problems of a whole race and samples of each, out of what it may spend of the selection budget."""
+        left = min(self._selection_left(candidates), int(share * self.budget.selection))
+        return racing.sizes(left, candidates, **self._wanted())
 
     def _selection_left(self, candidates: int) -> int:
         if self.budget.selection_left < candidates:
@@ -279,4 +345,4 @@ class Stages:
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
         """AdamW from `policy` on; one per method and seed."""
-        return StageTrainer(self._run, policy, optimizer, folder=self.folder, call=self._call)
+        return StageTrainer(self._run, policy, optimizer, folder=self.folder, call=self._call, trained=self.trained)

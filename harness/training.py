@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 from harness import store
 from harness.budget import Cost, Stopwatch
 from harness.contracts import Objective, Optimizer, Trainer
-from harness.directions import WeighedBatch
 from harness.run import Run
-from harness.types import Move, Policy
+from harness.types import Move, Policy, TrainStep
+from harness.weighing import GradientBatch, PairedBatch
 
 T = TypeVar("T")
 
@@ -33,8 +33,11 @@ class StageTrainer:
     be sampled from until the second step after it, or for ever after `keep()`.
     """
 
-    def __init__(self, run: Run, policy: Policy, optimizer: Optimizer, *, folder: str, call: Call) -> None:
+    def __init__(
+        self, run: Run, policy: Policy, optimizer: Optimizer, *, folder: str, call: Call, trained: list[TrainStep]
+    ) -> None:
         self._run, self._start, self._optimizer, self._call = run, policy, optimizer, call
+        self._trained = trained
         self._folder = f"{folder}/trainer"
         self._engine_trainer: Trainer | None = None
         self._kept: set[int] = set()
@@ -42,12 +45,14 @@ class StageTrainer:
         self.steps = 0
         self.policy = policy
 
-    def step(self, weighed: WeighedBatch, objective: Objective) -> Policy:
+    def step(self, weighed: GradientBatch, objective: Objective) -> Policy:
         """One optimizer update on a weighed batch; a batch without signal changes nothing and is counted."""
         arguments = [self._start.id, list(self._optimizer), weighed.key, objective, self.steps]
-        self.policy = self._call("train", arguments, lambda: self._step(weighed, objective))
+        done = self._call("train", arguments, lambda: self._step(weighed, objective))
+        self._trained.append(done)
+        self.policy = done.policy
         self.steps += 1
-        if weighed.sub_batches:  # otherwise the step wrote nothing
+        if weighed.num_sub_batches:  # otherwise the step wrote nothing
             self._written = self.steps
         return self.policy
 
@@ -56,10 +61,10 @@ class StageTrainer:
         self._kept.add(self._written)
         return self.policy
 
-    def _step(self, weighed: WeighedBatch, objective: Objective) -> tuple[Policy, Cost]:
+    def _step(self, weighed: GradientBatch, objective: Objective) -> tuple[TrainStep, Cost]:
         watch = Stopwatch()
-        if not weighed.sub_batches:
-            return self.policy, watch.cost()._replace(updates=1)
+        if not weighed.num_sub_batches:
+            return _seen(weighed, self.policy), watch.cost()._replace(updates=1)
         number = self.steps + 1
         trainer = self._live()
         seen = trainer.step(weighed, objective)
@@ -72,7 +77,8 @@ class StageTrainer:
             self._state(old).unlink(missing_ok=True)
         move = Move(kind="checkpoint", path=out, digest=store.digest(self._run.root / out))
         cost = watch.cost()._replace(updates=1, train_tokens=int(seen["tokens"]))
-        return Policy(base=self._start.base, moves=(move,)), cost
+        policy = Policy(base=self._start.base, moves=(move,))
+        return _seen(weighed, policy, loss=seen["loss"], grad_norm=seen["grad_norm"]), cost
 
     def _live(self) -> Trainer:
         """The engine's trainer, brought to the last finished step."""
@@ -85,3 +91,14 @@ class StageTrainer:
 
     def _state(self, number: int) -> Path:
         return self._run.root / f"{self._folder}/state-{number:04d}.safetensors"
+
+
+def _seen(batch: GradientBatch, policy: Policy, *, loss: float = 0.0, grad_norm: float = 0.0) -> TrainStep:
+    return TrainStep(
+        policy=policy,
+        pass_rate=batch.pass_rate,
+        groups_dead=batch.groups_dead,
+        mean_tokens=float("nan") if isinstance(batch, PairedBatch) else batch.mean_tokens,
+        loss=loss,
+        grad_norm=grad_norm,
+    )

@@ -220,6 +220,22 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainStep:
+    """One optimizer update: the policy after it, and what its batch showed of the policy before it.
+
+    `pass_rate` is the share of correct rollouts (of the verdicts, whatever was rewarded), `mean_tokens` the mean length
+    of completions, `grad_norm` before clipping. A batch without signal changes nothing: loss and norm are 0.
+    """
+
+    policy: Policy
+    pass_rate: float
+    groups_dead: int
+    mean_tokens: float
+    loss: float
+    grad_norm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """A finished search: every candidate, zero first, and which one was chosen and which scored best."""
 

@@ -24,6 +24,8 @@ def test_known_weights_of_one_success_in_four() -> None:
         "centered": [-0.25, 0.75, -0.25, -0.25],
         "rloo": [-1 / 3, 1.0, -1 / 3, -1 / 3],
         "positives_only": [0.0, np.sqrt(3), 0.0, 0.0],
+        "maxrl": [-1.0, 3.0, -1.0, -1.0],
+        "reinforce": [0.0, 1.0, 0.0, 0.0],
     }
     assert set(expected) == set(SCHEMES)
     for scheme, weights in expected.items():
@@ -55,7 +57,14 @@ def test_errors_weigh_nothing_and_change_nothing(rewards: Rewards, scheme: str) 
     assert weights_G.dtype == np.float64
     assert all(w == 0.0 for w, r in zip(weights_G, rewards, strict=True) if r is None)
     assert list(weights_G[[r is not None for r in rewards]]) == list(group_advantages(judged, scheme).weights_G)
-    assert dead == is_dead(rewards) == (not weights_G.any())
+    assert dead == is_dead(rewards)
+    expected = any(judged) if scheme == "reinforce" else not dead
+    assert weights_G.any() == expected
+
+
+def test_maxrl_leaves_out_a_group_whose_mean_reward_is_not_positive() -> None:
+    assert not group_advantages([0.5, -0.5], "maxrl").weights_G.any()
+    assert not group_advantages([-1.0, 0.0], "maxrl").weights_G.any()
 
 
 def test_dead_groups_are_found_exactly() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from tabular_kit import BASE, ListBatch, problems
 
-from harness import advantages, directions, sampling, seeds, store
+from harness import advantages, directions, sampling, seeds, store, weighing
 from harness.config import RewardSpec
 from harness.contracts import TokenBatch
 from harness.errors import HarnessError, NoSignal, UnknownName
@@ -148,14 +148,14 @@ def test_a_random_direction_claims_no_signal(tmp_path: Path) -> None:
 @given(st.lists(st.integers(1, 4) | st.none(), max_size=60))
 def test_deal_is_disjoint_complete_and_stratified(levels: list[int | None]) -> None:
     items = [Problem(id=str(i), prompt=f"prompt {i}", answer=None, level=level) for i, level in enumerate(levels)]
-    dealt = directions.deal(items)
-    assert len(dealt) == min(directions.MAX_SUB_BATCHES, len(items))
+    dealt = weighing.deal(items)
+    assert len(dealt) == min(weighing.MAX_SUB_BATCHES, len(items))
     assert sorted(i for sub in dealt for i in sub) == sorted(p.id for p in items)
     for level in set(levels):
         own = {p.id for p in items if p.level == level}
         counts = [len(own & set(sub)) for sub in dealt]
         assert max(counts) - min(counts) <= 1
-    assert directions.deal(items[::-1]) == dealt, "the order of problems does not matter"
+    assert weighing.deal(items[::-1]) == dealt, "the order of problems does not matter"
 
 
 @dataclass
@@ -245,8 +245,8 @@ def judged_batch(root: Path) -> RolloutBatch:
     return sampling.collect([draw], ITEMS, run_seed=0, engine=engine, pool=pool, progress=lambda *_: None)[0].batch
 
 
-def weigh(root: Path, **options: Any) -> directions.WeighedBatch:
-    return directions.weigh(judged_batch(root), ITEMS, rewards=RewardSpec(), **options)
+def weigh(root: Path, **options: Any) -> weighing.WeighedBatch:
+    return weighing.weigh(judged_batch(root), ITEMS, rewards=RewardSpec(), **options)
 
 
 def test_weights_are_group_normalised_and_dead_groups_counted(tmp_path: Path) -> None:
@@ -293,14 +293,14 @@ def test_shuffling_keeps_every_group_and_moves_some_rewards(tmp_path: Path) -> N
 
 def test_no_live_group_is_no_signal(tmp_path: Path) -> None:
     zero = RewardSpec(correct=0.0)
-    weighed = directions.weigh(judged_batch(tmp_path), ITEMS, rewards=zero)
+    weighed = weighing.weigh(judged_batch(tmp_path), ITEMS, rewards=zero)
     assert weighed.groups_dead == 6
     with pytest.raises(NoSignal, match=r"6 .*batch pass rate 0\.5000"):
-        directions.require_signal(weighed)
+        weighing.require_signal(weighed)
 
 
 def test_penalties_make_groups_live(tmp_path: Path) -> None:
-    weighed = directions.weigh(judged_batch(tmp_path), ITEMS, rewards=RewardSpec(unparsed=-1.0, timeout=-0.5))
+    weighed = weighing.weigh(judged_batch(tmp_path), ITEMS, rewards=RewardSpec(unparsed=-1.0, timeout=-0.5))
     expected = np.array([0.0, -1.0, -0.5, 0.0])
     expected = (expected - expected.mean()) / expected.std()
     np.testing.assert_allclose(weighed.weights[ITEMS[2].id], expected)

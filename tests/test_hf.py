@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from harness import seeds, store
 from harness.contracts import Optimizer
-from harness.directions import PolicyGradient
 from harness.errors import HarnessError, UsageError
+from harness.objectives import PolicyGradient
 from harness.testing.engine_subject import FixedBatch
 from harness.types import Finish, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
 from harness_engines.hf import HfEngine

@@ -15,10 +15,10 @@ from tabular_run import execute, finished, small_spec
 from harness import leaderboard, pipeline, plugins, store
 from harness.config import DEFAULT_METHODS
 from harness.contracts import Optimizer
-from harness.directions import PolicyGradient
 from harness.errors import HarnessError, UnknownName, UsageError
 from harness.hookspecs import Register, hookimpl
 from harness.leaderboard import UNCOMPARED, Row, read_csv
+from harness.objectives import PolicyGradient
 from harness.plugins import Plugins
 from harness.stages import Stages
 from harness.types import Contender, Policy, Problem

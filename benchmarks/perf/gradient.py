@@ -18,12 +18,13 @@ from safetensors.numpy import load_file
 
 from benchmarks.perf import subjects
 from benchmarks.perf.rows import Row, interleaved
-from harness import directions, sampling
+from harness import sampling, weighing
 from harness.config import RewardSpec
 from harness.contracts import silent
-from harness.directions import WeighedBatch
+from harness.objectives import PolicyGradient
 from harness.types import Outcome, Problem, Rollout, Verdict
 from harness.verifying import VerifierPool
+from harness.weighing import WeighedBatch
 
 PROBLEMS, SAMPLES = 256, 16
 MAX_TOKENS = 8192  # of one forward of the peer, as the engine's microbatch
@@ -94,7 +95,7 @@ def measure() -> list[Row]:
 def _weighed(task: subjects.Task, engine: Any, pool: Any) -> WeighedBatch:
     draw = subjects.draw(task, samples=SAMPLES)
     ((batch, _),) = sampling.collect([draw], task.problems, run_seed=0, engine=engine, pool=pool, progress=silent)
-    return directions.weigh(batch, task.problems, rewards=RewardSpec())
+    return weighing.weigh(batch, task.problems, rewards=RewardSpec())
 
 
 def _against_bare(domain: str, root: Path) -> list[Row]:
@@ -102,7 +103,7 @@ def _against_bare(domain: str, root: Path) -> list[Row]:
     engine = subjects.engine(root)
     with VerifierPool(task.target, workers=1) as pool:
         weighed = _weighed(task, engine, pool)
-    peer, goal = Peer(weighed), directions.PolicyGradient()
+    peer, goal = Peer(weighed), PolicyGradient()
     kept: dict[str, Any] = {}
 
     def ours() -> None:
@@ -149,7 +150,7 @@ def _dead_groups(root: Path) -> Row:
     whole_engine, half_engine = subjects.engine(root / "whole"), subjects.engine(root / "half")
     whole = _weighed(task, whole_engine, HalfDead(dead))
     half = _weighed(live, half_engine, HalfDead(dead))
-    goal, out = directions.PolicyGradient(), Path("gradient.safetensors")
+    goal, out = PolicyGradient(), Path("gradient.safetensors")
     sides = interleaved(
         lambda: whole_engine.gradient(whole, subjects.BASE, goal, out=out),
         lambda: half_engine.gradient(half, subjects.BASE, goal, out=out),

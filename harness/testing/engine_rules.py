@@ -14,7 +14,7 @@ import numpy as np
 
 from harness import store
 from harness.contracts import Engine, Optimizer
-from harness.directions import PolicyGradient
+from harness.objectives import PolicyGradient
 from harness.testing.domain_subject import members_of
 from harness.testing.engine_subject import (
     BASE,

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from harness import seeds, store
 from harness.config import EngineSpec
 from harness.contracts import Engine
-from harness.directions import PolicyGradient
+from harness.objectives import PolicyGradient
 from harness.plugins import Plugins, Registration
 from harness.testing.rules import loaded
 from harness.types import Direction, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup

@@ -217,4 +217,5 @@ def token_batch(
         entropy_BT=entropy(logprobs_MV)[position_BT] if "entropy" in needs else None,
         old_logprobs_BT=goal.old_logprobs_BT,
         ref_logprobs_BT=ref,
+        group_B=torch.tensor([g for g, group in enumerate(micro.groups) for _ in group], device=model.device),
     )

@@ -167,6 +167,7 @@ class Tabular:
             entropy_BT=_per_state(entropy(own.style_CS), entropy(own.offset_CSM), rows) if "entropy" in needs else None,
             old_logprobs_BT=old_BT,
             ref_logprobs_BT=_chosen(log_probs(self.base, temperature), rows) if "ref_logprob" in needs else None,
+            group_B=torch.tensor([g for g, group in enumerate(groups) for _ in group.rollouts]),
         )
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> TabularTrainer:

@@ -19,6 +19,9 @@ def harness_register_methods(register: Register) -> None:
         summary="control: a Gaussian direction with one_shot's per-tensor norms",
     )
     register(
+        "grpo", "harness_methods.grpo:Grpo", summary="GRPO and its relatives: many small updates on fresh rollouts"
+    )
+    register(
         "random_search",
         "harness_methods.random_search:RandomSearch",
         summary="Gaussian perturbations of the base, the best of them (RandOpt)",

@@ -1,0 +1,52 @@
+"""What methods with an optimizer share: the rate, the draws of the budget, the policies kept on the way, the choice.
+
+Does: turn options into an optimizer; call a method's `learn` for each draw; choose among the base and the kept policies on
+the selection split.
+Doesn't: know a loss. Options that are shared have one meaning here, and each method its own defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.contracts import Optimizer
+from harness.errors import UsageError
+from harness.stages import Stages
+from harness.training import StageTrainer
+from harness.types import Contender, Policy
+
+OPTIONS: Mapping[str, Any] = {"lr": 3e-4, "weight_decay": 0.0, "clip_norm": 1.0, "checkpoints": 4}
+
+
+def trainer(stages: Stages) -> StageTrainer:
+    """AdamW from the base with the rate, decay and clipping (`clip_norm` 0: none) of the options."""
+    lr, clip = float(stages.options["lr"]), float(stages.options["clip_norm"])
+    if lr <= 0:
+        raise UsageError(f"method.{stages.method}.lr must be above 0")
+    decay = float(stages.options["weight_decay"])
+    return stages.trainer(stages.base, Optimizer(lr=lr, weight_decay=decay, clip=clip if clip > 0 else None))
+
+
+def iterate(stages: Stages, live: StageTrainer, steps: int, learn: Callable[[int], None]) -> Contender:
+    """`learn(0)` to `learn(steps - 1)`; the best of the base and `checkpoints` policies evenly on the way, the last
+    one among them."""
+    marks, kept = milestones(steps, int(stages.options["checkpoints"])), [stages.base]
+    for number in range(steps):
+        learn(number)
+        if number + 1 in marks:
+            kept.append(live.keep())
+    return chosen(stages, kept)
+
+
+def milestones(steps: int, count: int) -> frozenset[int]:
+    """`count` of the steps 1 to `steps`, evenly apart, the last one among them. Raises UsageError."""
+    if count < 1:
+        raise UsageError("checkpoints must be at least 1: the last one")
+    return frozenset({round(steps * part / count) for part in range(1, count + 1)} - {0})
+
+
+def chosen(stages: Stages, policies: Sequence[Policy]) -> Contender:
+    """The best on the selection split; policies that are equal are scored once."""
+    contenders = [Contender(policies=(policy,)) for policy in dict.fromkeys(policies)]
+    return contenders[stages.select(contenders).chosen]

@@ -114,8 +114,8 @@ def test_expected_direction_is_that_of_every_possible_group(tmp_path: Path, grou
     every, chance = completions(problem), chances(engine, 1)
     groups = []
     for picks in itertools.product(range(len(every)), repeat=group):
-        weights_G, dead = advantages.group_advantages([float(i == 0) for i in picks], scheme)
-        if not dead:
+        weights_G = advantages.group_advantages([float(i == 0) for i in picks], scheme).weights_G
+        if weights_G.any():
             groups.append(WeightedGroup(tuple(every[i] for i in picks), weights_G * np.prod(chance[list(picks)])))
     engine.gradient(ListBatch([groups], normaliser=group), BASE, PolicyGradient(), out=Path("d"))
     expected = tabular_policy.expected_direction(engine.base, [1], group=group, scheme=scheme)

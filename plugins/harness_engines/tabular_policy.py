@@ -107,7 +107,8 @@ def exact_gradient(tables: Tables, levels: Sequence[int], *, temperature: float 
 def expected_direction(
     tables: Tables, levels: Sequence[int], *, group: int, scheme: str, temperature: float = 1.0
 ) -> Tables:
-    """Expectation of sum_i w_i grad log pi(y_i) / (problems x group), one problem a level, dead groups left out."""
+    """Expectation of sum_i w_i grad log pi(y_i) / (problems x group), one problem a level; dead groups weigh what
+    the scheme gives them."""
     rates = _pass_rates(tables, levels, temperature).tolist()
     gains = [expected_gain(p, group=group, scheme=scheme) / group for p in rates]
     return _weighted_gradient(tables, levels, gains, temperature)

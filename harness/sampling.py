@@ -180,9 +180,9 @@ def _cost(batch: RolloutBatch) -> Cost:
 def plan_shards(draw: Draw, problems: Sequence[Problem], *, run_seed: int, rollouts: int) -> list[Shard]:
     """Groups ordered by prompt length, cut into shards of at most `rollouts` completions; a larger group takes several.
 
-    Shards are of equal size, and an even number unless they would be small: workers end together.
+    Shards are of equal size, and an even number unless they would be small; the longest come first: workers end together.
     """
-    ordered = sorted(problems, key=lambda p: (len(p.prompt), p.id))
+    ordered = sorted(problems, key=lambda p: (-len(p.prompt), p.id))
     all_idxs = range(draw.first, draw.first + draw.samples)
     pieces = [tuple(all_idxs[start : start + rollouts]) for start in range(0, draw.samples, rollouts)]
     requests = [_request(draw, problem, run_seed, idxs) for problem in ordered for idxs in pieces]

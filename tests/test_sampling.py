@@ -69,7 +69,7 @@ def test_plan_covers_every_draw_once_and_splits_only_groups_above_a_shard(
     assert len(planned) == len(items) or samples > rollouts
     assert all(sum(len(request.seeds) for request in shard) <= rollouts for shard in plan)
     widths = [len(request.prompt) for request in planned]
-    assert widths == sorted(widths), "shards hold prompts of similar length"
+    assert widths == sorted(widths, reverse=True), "shards hold prompts of similar length, the longest first"
 
 
 @given(st.permutations(range(10)))

@@ -1,15 +1,18 @@
 """Worker processes, each holding one model: ordered results, whoever computes them.
 
-Does: start `count` processes, hand tasks to whichever is free, yield results in task order with a bounded
-look-ahead, and raise a worker's exception in the parent.
+Does: start `count` processes, keep a task waiting at each, so that none idles while the parent is at other work, yield
+results in task order with a bounded look-ahead, and raise a worker's exception in the parent.
 Doesn't: restart a dead worker: its death ends the run with a message, and resume continues from the last shard.
 """
 
 from __future__ import annotations
 
 import multiprocessing as mp
+import queue
 import signal
+import threading
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,7 +21,8 @@ from typing import Any, NamedTuple
 from harness.errors import HarnessError
 
 Task = tuple[str, tuple[Any, ...]]
-LOOK_AHEAD = 2  # finished results held per worker while an earlier one is awaited
+QUEUED = 2  # tasks at a worker: the one it computes and the next
+LOOK_AHEAD = 4  # tasks per worker that are under way or finished while an earlier one is awaited
 
 
 class _Worker(NamedTuple):
@@ -43,32 +47,33 @@ class Workers:
         signal.signal(signal.SIGINT, handler)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Any]:
-        """Results in task order. A worker gets its next task when it is free and the look-ahead allows it."""
+        """Results in task order. The worker with the fewest tasks gets the next one, as far as the look-ahead allows."""
         done: dict[int, Any] = {}
-        busy: dict[Connection, int] = {}
-        free = [worker.connection for worker in self._workers]
+        held: dict[Connection, deque[int]] = {worker.connection: deque() for worker in self._workers}
         sent = given = 0
         try:
             while given < len(tasks):
-                while free and sent < len(tasks) and sent < given + LOOK_AHEAD * len(self._workers):
-                    connection = free.pop()
+                while sent < min(len(tasks), given + LOOK_AHEAD * len(held)):
+                    connection = min(held, key=lambda known: len(held[known]))
+                    if len(held[connection]) == QUEUED:
+                        break
                     connection.send(tasks[sent])
-                    busy[connection] = sent
+                    held[connection].append(sent)
                     sent += 1
-                ready = wait(list(busy))
-                for connection in [known for known in busy if known in ready]:
-                    index = busy.pop(connection)  # before the answer: an error must not leave it marked busy
+                ready = wait([known for known, own in held.items() if own])
+                for connection in [known for known in held if known in ready]:
+                    index = held[connection].popleft()  # before the answer: an error must not leave it marked as held
                     done[index] = self._receive(connection)
-                    free.append(connection)
                 while given in done:
                     yield done.pop(given)
                     given += 1
         except KeyboardInterrupt:
-            busy.clear()  # the run is over: do not wait for what is being computed
+            held.clear()  # the run is over: do not wait for what is being computed
             raise
         finally:
-            for connection in busy:  # an abandoned loop must not leave answers behind for the next one
-                self._receive(connection)
+            for connection, own in held.items():  # an abandoned loop must not leave answers behind for the next one
+                for _ in own:
+                    self._receive(connection)
 
     def _receive(self, connection: Connection) -> Any:
         try:
@@ -93,15 +98,25 @@ class Workers:
 
 def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...]) -> None:
     """Answer tasks until the parent goes away. Errors travel as text: exceptions may not pickle."""
-    subject = None
-    while True:
-        try:
-            name, args = connection.recv()
-        except (EOFError, ConnectionError, KeyboardInterrupt):
-            return
+    subject, tasks = None, queue.SimpleQueue[Task | None]()
+    threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
+    while (task := tasks.get()) is not None:
+        name, args = task
         try:
             subject = subject or factory(*arguments)
             answer = (True, getattr(subject, name)(*args))
         except Exception:  # noqa: BLE001 - the border of a process: the parent raises it again
             answer = (False, traceback.format_exc(limit=-6))
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except ConnectionError:  # the parent is gone
+            return
+
+
+def _listen(connection: Connection, tasks: queue.SimpleQueue[Task | None]) -> None:
+    """Take tasks as they come: a parent that sends one while this process sends an answer would wait for ever."""
+    try:
+        while True:
+            tasks.put(connection.recv())
+    except (EOFError, ConnectionError):
+        tasks.put(None)

@@ -23,6 +23,7 @@ from harness.contracts import Domain, Engine, Method
 from harness.errors import NoSignal, UnknownName, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
+from harness.lending import Lender
 from harness.plugins import Plugins
 from harness.run import Progress, Run
 from harness.stages import Stages
@@ -81,12 +82,17 @@ def open_folder(root: Path, spec: RunSpec, *, command: str, date: str) -> None:
     store.write_text(root / "spec.toml", config.to_toml(spec))
 
 
-def execute(root: Path, plugins: Plugins, *, progress: Progress, workers: int = 0) -> list[Row]:
-    """Run or continue the folder. Returns its rows; raises HarnessError, UsageError or VerifierFailure."""
+def execute(
+    root: Path, plugins: Plugins, *, progress: Progress, workers: int = 0, shared: Path | None = None
+) -> list[Row]:
+    """Run or continue the folder. Returns its rows; raises HarnessError, UsageError or VerifierFailure.
+
+    `shared` is the folder of draws that it shares with other runs.
+    """
     spec = config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
     methods = methods_of(spec, plugins)
     options = check_options(spec, methods)
-    with opened(root, spec, plugins, progress=progress) as run:
+    with opened(root, spec, plugins, progress=progress, shared=shared) as run:
         manifest = provenance.write(run, plugins, methods)
         _notify(plugins, root, "harness_run_started", run=root)
         finished: dict[str, list[Finished]] = {name: [] for name in methods}
@@ -121,7 +127,9 @@ def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> d
 
 
 @contextmanager
-def opened(root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress) -> Iterator[Run]:
+def opened(
+    root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress, shared: Path | None = None
+) -> Iterator[Run]:
     """Problems selected, engine and verifier pool started; both are closed at the end."""
     registration = plugins.lookup("domain", spec.domain)
     domain: Domain = registration.load()()
@@ -137,6 +145,7 @@ def opened(root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress) -
             problems=problems,
             progress=progress,
             notify=lambda stage, summary: _stage_finished(plugins, root, stage, summary),
+            lender=None if shared is None else Lender(shared, provenance.of_draws(spec, engine, registration, domain)),
         )
     finally:
         pool.close()

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import harness
 from harness import config, isolation, selecting, store
-from harness.contracts import Method
+from harness.config import RunSpec
+from harness.contracts import Domain, Engine, Method
 from harness.errors import HarnessError
-from harness.plugins import Plugins
+from harness.plugins import Plugins, Registration
 from harness.run import Run
 from harness.types import Problem
 
@@ -79,6 +80,14 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     return manifest
 
 
+def of_draws(spec: RunSpec, engine: Engine, registration: Registration, domain: Domain) -> list[Any]:
+    """What rollouts and verdicts depend on besides the draw: model, engine, verifier, and the code of all of them."""
+    model = [spec.model, config.to_dict(spec)["engine"], dict(engine.identity())]
+    verifier = [registration.target, registration.version, domain.version, isolation.level(type(domain))]
+    code = [harness.__version__, _checkout(), versions(), platform.python_version(), platform.platform()]
+    return [model, verifier, code]
+
+
 def splits(run: Run) -> dict[str, tuple[Problem, ...]]:
     """All problems of the run: "selection", "test/<test set>" and "train/<seed>"."""
     found = run.problems
@@ -118,6 +127,17 @@ def commit() -> Commit:
         return Commit("", "")
     head = _git(folder, "rev-parse", "--short=12", "HEAD")
     return Commit(head, str(bool(_git(folder, "status", "--porcelain", "--", "harness", "plugins"))).lower())
+
+
+def _checkout() -> list[str]:
+    """Commit and uncommitted changes, so that a change of code under way is a change of draws."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return []
+    places = ("--", "harness", "plugins")
+    return [
+        _git(folder, *what) for what in (("rev-parse", "HEAD"), ("diff", "HEAD", *places), ("status", "-s", *places))
+    ]
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -15,6 +15,7 @@ from harness import sampling, verifying
 from harness.config import RunSpec
 from harness.contracts import Engine
 from harness.errors import VerifierFailure
+from harness.lending import Lender
 from harness.sampling import Collected, Draw
 from harness.selecting import Selected
 from harness.types import Policy, Problem
@@ -26,7 +27,7 @@ Notify = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What all methods and seeds of one run share."""
+    """What all methods and seeds of one run share; `lender` is what the runs of a suite do."""
 
     root: Path
     spec: RunSpec
@@ -35,6 +36,7 @@ class Run:
     problems: Selected
     progress: Progress
     notify: Notify
+    lender: Lender | None = None
 
     @property
     def max_tokens(self) -> int:
@@ -55,6 +57,7 @@ class Run:
             engine=self.engine,
             pool=self.pool,
             progress=lambda done, total: self.progress(label, done, total),
+            lender=self.lender,
         )
         for batch, _ in found:
             try:

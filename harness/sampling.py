@@ -7,6 +7,7 @@ Doesn't: weigh or average. A finished shard is never sampled again, so resume co
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -22,6 +23,7 @@ from safetensors.numpy import save_file
 from harness import seeds, store
 from harness.budget import Cost, Stopwatch
 from harness.contracts import Engine, Progress
+from harness.lending import Lender, Wanted
 from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
 from harness.verifying import VerifierPool
 
@@ -117,8 +119,12 @@ def collect(
     engine: Engine,
     pool: VerifierPool,
     progress: Progress,
+    lender: Lender | None = None,
 ) -> list[Collected]:
-    """Sample and judge each draw; finished shards are read, not redone. A cost is the stored one of every shard."""
+    """Sample and judge each draw; finished shards are read, not redone. A cost is the stored one of every shard.
+
+    What `lender` has is borrowed, and what is drawn is lent.
+    """
     root, known = engine.root, {problem.id: problem for problem in problems}
     size = engine.limits().shard_rollouts
     plans = [plan_shards(draw, problems, run_seed=run_seed, rollouts=size) for draw in draws]
@@ -128,21 +134,25 @@ def collect(
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
         for i, shard in enumerate(plan)
     }
-    missing = [p for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
-    done = len(planned) - len(missing)
-    progress(done, len(planned))
-    watch = Stopwatch()
-    for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
-        write_shard(_shard_path(root, one.folder, one.place), rollouts)
-        judged = judge(rollouts, known, pool)
-        seconds = watch.cost()
-        watch = Stopwatch()
-        used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
-        store.write_json(
-            _verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used), compact=True
-        )
-        done += 1
+    wanted = [_wanted(root, p, known) for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+    with contextlib.nullcontext() if lender is None else lender.borrowed(wanted):
+        missing = [p for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+        done = len(planned) - len(missing)
         progress(done, len(planned))
+        watch = Stopwatch()
+        for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
+            write_shard(_shard_path(root, one.folder, one.place), rollouts)
+            judged = judge(rollouts, known, pool)
+            seconds = watch.cost()
+            watch = Stopwatch()
+            used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
+            store.write_json(
+                _verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used), compact=True
+            )
+            if lender is not None and not any(j.verdict.outcome is Outcome.ERROR for j in judged):
+                lender.lend(_wanted(root, one, known))  # not the errors of a verifier that may yet be repaired
+            done += 1
+            progress(done, len(planned))
     batches = [
         RolloutBatch(
             root=str(root),
@@ -155,6 +165,11 @@ def collect(
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
     ]
     return [Collected(batch, _cost(batch)) for batch in batches]
+
+
+def _wanted(root: Path, one: _Planned, problems: dict[str, Problem]) -> Wanted:
+    content = [one.shard, one.policy.id, [problems[request.problem_id] for request in one.shard]]
+    return Wanted(content, _shard_path(root, one.folder, one.place), _verdict_path(root, one.folder, one.place))
 
 
 def _sample(engine: Engine, planned: Sequence[_Planned]) -> Iterator[list[Rollout]]:

@@ -83,8 +83,12 @@ class Stages:
         problems are met at every step, with a share of their samples.
         """
         problems, count = self.train_problems, len(self.train_problems)
-        if not 0 < steps <= count * self._base_group // 2:
-            raise UsageError(f"{self.budget.train} rollouts do not make {steps} updates of at least two")
+        most = max(count, self._base_group // 2)
+        if not 0 < steps <= most:
+            raise UsageError(
+                f"{steps} updates were asked for; {count} training problems with {self._base_group} rollouts each make "
+                f"1 to {most}"
+            )
         if count >= steps:
             cuts = [count * step // steps for step in range(steps + 1)]
             return [(problems[a:b], self._base_group) for a, b in itertools.pairwise(cuts)]

@@ -6,7 +6,7 @@ Doesn't: compute; its data is search.json.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import altair
 import vl_convert
@@ -14,6 +14,7 @@ import vl_convert
 from harness import stats, stepping
 from harness.report.results import Results
 
+Chart: TypeAlias = altair.Chart | altair.HConcatChart
 PANELS = (
     ("accuracy", "selection accuracy"),
     ("entropy", "entropy, nats per token"),
@@ -40,7 +41,7 @@ def line_search_rows(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def line_search(rows: list[dict[str, Any]]) -> altair.Chart:
+def line_search(rows: list[dict[str, Any]]) -> Chart:
     """Three panels over sqrt(KL), the natural step length: KL = c a^2 makes it linear in the step."""
     placed = [
         {**row, "length": max(row["kl"] or 0.0, 0.0) ** 0.5, "line": f"{row['method']} {row['seed']}"} for row in rows
@@ -74,7 +75,7 @@ def line_search(rows: list[dict[str, Any]]) -> altair.Chart:
     return figure.configure_view(strokeOpacity=0.2).configure_axis(gridOpacity=0.25)
 
 
-def svg(chart: altair.Chart) -> str:
+def svg(chart: Chart) -> str:
     return str(vl_convert.vegalite_to_svg(chart.to_json()))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import console, isolation, leaderboard, stats, store
 from harness.plugins import Plugins
-from harness.report import charts, density, formats, levels, results, tables
+from harness.report import charts, density, formats, levels, results, tables, training
 from harness.report.results import Results
 
 STYLE = """
@@ -43,7 +43,7 @@ def write(root: Path, plugins: Plugins) -> Path:
     added = plugins.observe("harness_report_sections", run=root)
     extra = [section for sections in added.answers for section in sections]
     extra += [("A report section failed", f"<p>{html.escape(error)}</p>") for error in added.errors]
-    store.write_text(path, page(found, _line_search(found), extra))
+    store.write_text(path, page(found, _line_search(found), _training(found), extra))
     by_level = levels.rows(found)
     if by_level:
         _write_csv(root / "figures/levels.csv", by_level)
@@ -64,16 +64,31 @@ def _line_search(found: Results) -> str:
     rows = charts.line_search_rows(found)
     if not rows:
         return ""
-    drawn = charts.svg(charts.line_search(rows))
-    store.write_text(found.root / "figures/line_search.svg", drawn)
-    store.write_via(found.root / "figures/line_search.png", lambda p: Path(p).write_bytes(charts.png(drawn)))
-    _write_csv(found.root / "figures/line_search.csv", rows)
+    drawn = _figure(found.root, "line_search", charts.line_search(rows), rows)
     note = (
         "Selection problems, common random numbers; bands are one standard error by problem; the ring is the chosen "
         "step, the smallest within one standard error of the best. Steps that fell behind stopped early and met fewer "
         "problems: their bands are wider. Selection scores are not results."
     )
     return f"<figure>{drawn}</figure><p class=note>{note}</p>{_entropy_proxy(found)}"
+
+
+def _training(found: Results) -> str:
+    rows = training.rows(found)
+    if not rows:
+        return ""
+    drawn = _figure(found.root, "training", training.figure(rows), rows)
+    note = "Each update's own batch of training problems, before the update; test scores are in the leaderboard."
+    return f"<figure>{drawn}</figure><p class=note>{note}</p>"
+
+
+def _figure(root: Path, name: str, chart: charts.Chart, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The chart as SVG; PNG, SVG and its data as CSV go into figures/."""
+    drawn = charts.svg(chart)
+    store.write_text(root / f"figures/{name}.svg", drawn)
+    store.write_via(root / f"figures/{name}.png", lambda p: Path(p).write_bytes(charts.png(drawn)))
+    _write_csv(root / f"figures/{name}.csv", rows)
+    return drawn
 
 
 def _entropy_proxy(found: Results) -> str:
@@ -96,7 +111,7 @@ def _entropy_proxy(found: Results) -> str:
     return _grid(head, rows) if rows else ""
 
 
-def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> str:
+def page(found: Results, figure: str, curves: str = "", extra: Sequence[tuple[str, str]] = ()) -> str:
     row = found.manifest["row"]
     sections = [
         ("Leaderboard", _leaderboard(found) + _explained()),
@@ -104,6 +119,7 @@ def page(found: Results, figure: str, extra: Sequence[tuple[str, str]] = ()) -> 
         ("By level", _levels(found)),
         ("Format and the rest", _formats(found)),
         ("Line search", figure or "<p>No method searched a step.</p>"),
+        ("Learning curves", curves),
         ("Batches and directions", _batches(found)),
         ("Density of good perturbations", _densities(found)),
         ("Cost", _costs(found)),

@@ -16,6 +16,7 @@ from harness.pipeline import Finished
 from harness.types import Search
 
 FOCUS = "one_shot"  # the method under test: every other one is compared with it
+STANDARD = "grpo"  # what it is meant to replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,5 +89,20 @@ def verdict(results: Results) -> str:
         f"{float(row['base_pass@1']):.3f} to {float(row['pass@1']):.3f} "
         f"({float(row['delta']):+.3f}, 95 % interval {low:+.3f} to {high:+.3f})."
     )
-    unbeaten = [p["other"] for p in pairs(results) if p["ci_low"] <= 0 and p["other"] != "base"]
+    others = [p for p in pairs(results) if p["other"] not in ("base", STANDARD)]
+    unbeaten = [p["other"] for p in others if p["ci_low"] <= 0]
+    text += _against_standard(results, float(row["delta"]))
     return text + (f" It is not clearly ahead of: {', '.join(unbeaten)}." if unbeaten else "")
+
+
+def _against_standard(results: Results, gain: float) -> str:
+    """How it stands to standard RLVR at the same budget of training rollouts."""
+    found = [pair for pair in pairs(results) if pair["other"] == STANDARD]
+    theirs = [row for row in results.aggregate if row["method"] == STANDARD and row["ci_low"] != ""]
+    if not found or not theirs:
+        return ""
+    (pair,), whole = found, float(theirs[0]["delta"])
+    updates = round(float(theirs[0]["updates"]))
+    share = f"one_shot's gain is {gain / whole:.0%} of that; " if float(theirs[0]["ci_low"]) > 0 and gain > 0 else ""
+    apart = f"{pair['delta']:+.3f}, 95 % interval {pair['ci_low']:+.3f} to {pair['ci_high']:+.3f}"
+    return f" {STANDARD} ({updates} updates on as many rollouts) gains {whole:+.3f}: {share}difference {apart}."

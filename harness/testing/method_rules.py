@@ -18,8 +18,8 @@ from harness.testing.rules import NotApplicable, Rule, demand, shown
 COMBINE = ("single", "vote", "oracle")
 # What stages write into a run folder on a method's behalf; everything else there belongs to others.
 SHARED = ("rollouts", "verdicts", "directions", "events.jsonl")
-# What the interpreter writes by itself while a method runs.
-BY_ITSELF = ("__pycache__", "/dev/")
+# What the interpreter and torch write by themselves while a method runs.
+BY_ITSELF = ("__pycache__", "/dev/", "/torchinductor_")
 
 
 def metadata(subject: MethodSubject) -> str:

@@ -85,6 +85,9 @@ main.add_command(new)
 @click.option("--suite", help="a grid of runs: a built-in suite (sizes) or FILE.toml; --domain limits it to one domain")
 @click.option("--set", "sets", multiple=True, metavar="a.b=c", help="any key of the spec, repeatable")
 @click.option("--workers", type=int, help="processes for sampling, gradients and verifying  [default: all cores]")
+@click.option(
+    "--jobs", type=int, help="runs of a suite at a time  [default: one a worker; 1 for 0.1B parameters and up]"
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/runs"), help="where run folders are made")
 @click.option("--dry-run", is_flag=True, help="print stages, counts, tokens, memory and time; run nothing")
 @click.option("--offline", is_flag=True, help="never ask a hub; a missing file is an error that names it")
@@ -96,6 +99,8 @@ def run(**flags: Any) -> None:
     if flags["suite"]:
         _run_suite(flags)
         return
+    if flags["jobs"]:
+        raise UsageError("--jobs is the number of runs of a --suite at a time; one run takes --workers")
     spec = _spec(flags)
     _go_offline(flags["offline"])
     found = plugins.load()
@@ -112,14 +117,15 @@ def run(**flags: Any) -> None:
 @main.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--workers", type=int, help="processes; does not change results")
+@click.option("--jobs", type=int, help="runs of a suite at a time")
 @click.option("--quiet", is_flag=True, help="no progress")
-def resume(folder: Path, workers: int | None, quiet: bool) -> None:
+def resume(folder: Path, workers: int | None, jobs: int | None, quiet: bool) -> None:
     """Continue the folder of a run or of a suite: finished work is read, the rest is done."""
     from harness import plugins, suiting
 
     if suiting.is_suite(folder):
         suite, command = suiting.reopen(folder)
-        _execute_suite(suite, folder, plugins.load(), command=command, quiet=quiet, workers=workers or 0)
+        _execute_suite(suite, folder, command=command, quiet=quiet, workers=workers or 0, jobs=jobs or 0)
         return
     if not (folder / "spec.toml").exists():
         raise UsageError(f"{folder} is no run folder (no spec.toml). Runs are made by `harness run`.")
@@ -252,7 +258,7 @@ def _command() -> str:
 
 
 def _run_suite(flags: dict[str, Any]) -> None:
-    from harness import plugins, suiting
+    from harness import conducting, plugins, suiting
 
     if flags["file"]:
         raise UsageError("--suite and --spec exclude each other: a suite has its own [shared] keys")
@@ -265,22 +271,25 @@ def _run_suite(flags: dict[str, Any]) -> None:
         except UsageError as error:
             raise UsageError(f"{suite.source} ({point}): {error}") from error
     if flags["dry_run"]:
-        click.echo("\n".join(suiting.plan(suite, root)))
+        click.echo("\n".join(conducting.plan(suite, root)))
         return
-    _execute_suite(suite, root, found, command=_command(), quiet=flags["quiet"], workers=flags["workers"] or 0)
+    workers, jobs = flags["workers"] or 0, flags["jobs"] or 0
+    _execute_suite(suite, root, command=_command(), quiet=flags["quiet"], workers=workers, jobs=jobs)
 
 
-def _execute_suite(suite: Suite, root: Path, found: Any, *, command: str, quiet: bool, workers: int) -> None:
-    from harness import suiting
+def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, workers: int, jobs: int) -> None:
+    from harness import conducting, console, suiting
     from harness.report import suites
 
-    with _resumable(root, "suite", suiting.discard_unstarted):
-        suiting.execute(
+    with _resumable(root, "suite", suiting.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
+        conducting.execute(
             suite,
             root,
-            complete=lambda folder: _complete(folder, found, quiet=quiet, workers=workers),
             command=command,
+            workers=workers,
+            jobs=jobs,
             quiet=quiet,
+            progress=reporter,
             say=lambda line: None if quiet else click.echo(line, err=True),
         )
     suites.show(suite, root)
@@ -306,25 +315,14 @@ def _go_offline(offline: bool) -> None:
 
 
 def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
-    from harness import leaderboard, pipeline
+    from harness import completing, console, leaderboard, pipeline
     from harness.report import tables
 
-    with _resumable(root, "run", pipeline.discard_unstarted):
-        _complete(root, found, quiet=quiet, workers=workers)
+    with _resumable(root, "run", pipeline.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
+        completing.complete(root, found, progress=reporter, workers=workers)
     tables.show(leaderboard.read_csv(root / "leaderboard.csv"), "table")
     tables.show_pairs(root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}\nreport  {root / 'report.html'}")
-
-
-def _complete(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
-    """Run or continue one run folder to its end."""
-    from harness import console, pipeline
-    from harness.report import html
-
-    with console.Reporter(quiet=quiet) as reporter:
-        pipeline.execute(root, found, progress=reporter, workers=workers)
-    html.write(root, found)
-    pipeline.mark_done(root)
 
 
 @contextmanager

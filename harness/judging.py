@@ -36,7 +36,7 @@ def serve() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)  # a verifier that prints must not write into the replies
-    _end_with(options["parent"])
+    end_with(options["parent"])
 
     def reply(message: dict[str, Any] | list[Any]) -> None:
         replies.write(json.dumps(message).encode() + b"\n")
@@ -97,7 +97,7 @@ def _load(target: str) -> Domain:
     return domain
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Die when the parent dies, also in the middle of an item. Elsewhere than on Linux: at the end of the item."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

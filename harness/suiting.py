@@ -1,12 +1,12 @@
-"""Suites: a grid of runs in one TOML file, prepared, run one after another, and kept in one folder.
+"""Suites: a grid of runs in one TOML file, kept in one folder.
 
-Does: read and check a suite; expand its grid into run specs; run what has to be made first; make or continue one
-ordinary run folder for each point; put all rows into one leaderboard.csv.
-Doesn't: print tables (report/suites.py) or share draws between runs.
+Does: read and check a suite; expand its grid into run specs; write a suite's folder and read it back.
+Doesn't: run anything (conducting.py) or print tables (report/suites.py).
 
-A suite file: `summary`; `[[prepare]]` tables {module, arguments, makes}; `[shared]`, spec keys of every run; `[grid]`,
-which gives an axis (a spec key, dotted or nested) its list of values. Runs are the product of the axes in file order,
-the last one fastest. The suite's folder is named by its expanded specs, so the same command continues it.
+A suite file: `summary`; `figure`, what its figure has along x; `[[prepare]]` tables {module, arguments, makes};
+`[shared]`, spec keys of every run; `[grid]`, which gives an axis its list of values. An axis is a spec key, dotted or
+nested, or several with commas between, whose values are lists of one for each. Runs are the product of the axes in
+file order, the last one fastest. The suite's folder is named by its expanded specs, so the same command continues it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ import copy
 import itertools
 import json
 import re
-import subprocess
-import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import config, leaderboard, pipeline, store
+from harness import config, store
 from harness.config import RunSpec
-from harness.errors import HarnessError, UnknownName, UsageError
-from harness.leaderboard import Row
+from harness.errors import UnknownName, UsageError
 
 BUILT_IN = Path(__file__).parent / "suites"
-KEYS = ("summary", "prepare", "shared", "grid")
+KEYS = ("summary", "figure", "prepare", "shared", "grid")
+FIGURES = ("updates", "budget")  # what a suite's figure may have along x
 OWN_FILES = {"suite.toml", "suite.json"}
 LABEL = 40  # longest part of a folder name that one axis may take
-Say = Callable[[str], None]
 
 
 class Prepare(NamedTuple):
@@ -57,11 +54,12 @@ class Point(NamedTuple):
 
 
 class Suite(NamedTuple):
-    """An expanded suite. `text` is its file as it was read, `source` where from."""
+    """An expanded suite. `text` is its file as it was read, `source` where from, `figure` one of FIGURES or empty."""
 
     name: str
     source: str
     text: str
+    figure: str
     prepare: tuple[Prepare, ...]
     points: tuple[Point, ...]
 
@@ -95,7 +93,7 @@ def load(name: str, *, domain: str | None, changes: Mapping[str, Any], sets: Seq
     _refuse_axes(axes, [*given, *(text.partition("=")[0].strip() for text in sets)])
     if given or sets:
         points = _expand({**shared, **given}, _limited(axes, domain), domain, sets)
-    return Suite(path.stem, str(path), text, prepare, tuple(points))
+    return Suite(path.stem, str(path), text, values.get("figure", ""), prepare, tuple(points))
 
 
 def _find(name: str) -> Path:
@@ -115,6 +113,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     for key in ("shared", "grid"):
         if not isinstance(values.get(key, {}), dict):
             raise UsageError(f"[{key}] is a table, got {values[key]!r}")
+    if values.get("figure", "") not in ("", *FIGURES):
+        raise UnknownName("figure of a suite", str(values["figure"]), FIGURES)
     prepare = values.get("prepare", [])
     if not isinstance(prepare, list) or not all(isinstance(table, dict) for table in prepare):
         raise UsageError("[[prepare]] is a list of tables")
@@ -139,7 +139,14 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, lis
         elif not isinstance(value, list) or not value:
             raise UsageError(f"grid.{prefix}{key} must be a list of values, got {value!r}")
         else:
+            count = len(_keys(key))
+            if count > 1 and not all(isinstance(item, list) and len(item) == count for item in value):
+                raise UsageError(f'grid."{prefix}{key}" sets {count} keys: each of its values is a list of {count}')
             yield f"{prefix}{key}", value
+
+
+def _keys(axis: str) -> list[str]:
+    return [key.strip() for key in axis.split(",")]
 
 
 def _limited(axes: Mapping[str, list[Any]], domain: str | None) -> dict[str, list[Any]]:
@@ -151,7 +158,7 @@ def _limited(axes: Mapping[str, list[Any]], domain: str | None) -> dict[str, lis
 
 
 def _refuse_axes(axes: Mapping[str, list[Any]], keys: Sequence[str]) -> None:
-    for axis in axes:
+    for axis in itertools.chain.from_iterable(map(_keys, axes)):
         for key in keys:
             if axis == key or axis.startswith(f"{key}.") or key.startswith(f"{axis}."):
                 raise UsageError(
@@ -163,19 +170,26 @@ def _refuse_axes(axes: Mapping[str, list[Any]], keys: Sequence[str]) -> None:
 def _expand(
     shared: Mapping[str, Any], axes: Mapping[str, list[Any]], domain: str | None, sets: Sequence[str] = ()
 ) -> list[Point]:
-    labels = {axis: _labels(values) for axis, values in axes.items() if len(values) > 1}
+    labels = {axis: _labels(_first(axis, values)) for axis, values in axes.items() if len(values) > 1}
     points = []
     for chosen in itertools.product(*(range(len(values)) for values in axes.values())):
         values, own = copy.deepcopy(dict(shared)), dict(zip(axes, chosen, strict=True))
         for axis, index in own.items():
-            _assign(values, axis, axes[axis][index])
+            value, keys = axes[axis][index], _keys(axis)
+            for key, item in zip(keys, value if len(keys) > 1 else [value], strict=True):
+                _assign(values, key, item)
         spec = config.load(None if "domain" in axes else domain, file=None, changes=values, sets=sets)
-        varying = {axis: labels[axis][index] for axis, index in own.items() if axis in labels}
+        varying = {_keys(axis)[0]: labels[axis][index] for axis, index in own.items() if axis in labels}
         place = ",".join(_safe(f"{axis}={label}") for axis, label in varying.items()) or "run"
         points.append(Point(f"{place}-{spec.hash}", varying, spec))
     if len({point.spec.hash for point in points}) < len(points):
         raise UsageError("two points of the grid are the same run")
     return points
+
+
+def _first(axis: str, values: Sequence[Any]) -> Sequence[Any]:
+    """What names the values of an axis: those of its first key."""
+    return [value[0] for value in values] if len(_keys(axis)) > 1 else values
 
 
 def _assign(values: dict[str, Any], axis: str, value: Any) -> None:
@@ -205,72 +219,11 @@ def _safe(text: str) -> str:
     return re.sub(r"[^\w.=+-]+", "-", text, flags=re.ASCII).strip("-.") or "x"
 
 
-def plan(suite: Suite, root: Path) -> list[str]:
-    """What would be prepared and run, one line each."""
-    made = [f"prepare  {prepare}{'  (made)' if Path(prepare.makes).exists() else ''}" for prepare in suite.prepare]
-    runs = [
-        f"run      {point}: {', '.join(pipeline.ordered(point.spec.methods))}; {point.spec.seeds} seed(s)"
-        f"{'  (done)' if _is_done(root, point) else ''}"
-        for point in suite.points
-    ]
-    return [*made, *runs, f"folder   {root}"]
-
-
-def execute(suite: Suite, root: Path, *, complete: Callable[[Path], None], command: str, quiet: bool, say: Say) -> None:
-    """Prepare, run or continue every point with `complete`, and write leaderboard.csv with the rows of all.
-
-    Raises what `complete` raises, and HarnessError when a preparation fails. The folder exists once a run begins.
-    """
-    for number, prepare in enumerate(suite.prepare, start=1):
-        _make(prepare, title=f"prepare {number} of {len(suite.prepare)}", quiet=quiet, say=say)
-    if not (root / "suite.json").exists():
-        _open_folder(suite, root, command)
-    for number, point in enumerate(suite.points, start=1):
-        done = _is_done(root, point)
-        say(f"run {number} of {len(suite.points)}: {point}{' (done before)' if done else ''}")
-        if not done:
-            _run(point, root / point.name, complete=complete, command=command)
-    store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows_of(suite, root)))
-    pipeline.mark_done(root)
-
-
-def _make(prepare: Prepare, *, title: str, quiet: bool, say: Say) -> None:
-    """Run the command unless its last file is there. Its output goes to standard error, as progress does."""
-    if Path(prepare.makes).exists():
-        say(f"{title}: {prepare.makes} is there")
-        return
-    say(f"{title}: {prepare}")
-    line = [sys.executable, "-u", "-m", prepare.module, *prepare.arguments]
-    done = subprocess.run(line, stdout=subprocess.DEVNULL if quiet else 2, check=False)
-    if done.returncode != 0:
-        raise HarnessError(f"`{prepare}` ended with status {done.returncode}. Give the same command again to retry")
-    if not Path(prepare.makes).exists():
-        raise HarnessError(f"`{prepare}` ended well but did not make {prepare.makes}")
-
-
-def _run(point: Point, folder: Path, *, complete: Callable[[Path], None], command: str) -> None:
-    if not (folder / "spec.toml").exists():
-        pipeline.open_folder(folder, point.spec, command=command, date=pipeline.stamp())
-    try:
-        complete(folder)
-    except HarnessError:
-        pipeline.discard_unstarted(folder)
-        raise
-
-
-def _is_done(root: Path, point: Point) -> bool:
-    return (root / point.name / "DONE").exists()
-
-
-def rows_of(suite: Suite, root: Path) -> list[Row]:
-    return [row for point in suite.points for row in leaderboard.read_csv(root / point.name / "leaderboard.csv")]
-
-
-def _open_folder(suite: Suite, root: Path, command: str) -> None:
+def open_folder(suite: Suite, root: Path, command: str) -> None:
     """The specs are kept as expanded: a later version's defaults must not change a suite that is under way."""
     store.write_text(root / "suite.toml", suite.text)
     runs = [{"name": p.name, "axes": dict(p.axes), "spec": config.to_dict(p.spec)} for p in suite.points]
-    record = {"name": suite.name, "source": suite.source, "command": command, "runs": runs}
+    record = {"name": suite.name, "source": suite.source, "figure": suite.figure, "command": command, "runs": runs}
     store.write_json(root / "suite.json", {**record, "prepare": [p._asdict() for p in suite.prepare]})
 
 
@@ -293,7 +246,8 @@ def reopen(root: Path) -> Opened:
         for run in record["runs"]
     )
     text = (root / "suite.toml").read_text(encoding="utf-8")
-    return Opened(Suite(record["name"], record["source"], text, prepare, points), record["command"])
+    suite = Suite(record["name"], record["source"], text, record["figure"], prepare, points)
+    return Opened(suite, record["command"])
 
 
 def run_folders(root: Path) -> list[Path]:

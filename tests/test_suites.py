@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from harness.errors import UsageError
 from harness.leaderboard import COLUMNS, UNCOMPARED, read_csv
 from harness.suiting import Suite
 
+MARK = uuid.uuid4().hex
 MAKER = """
 import sys
 from pathlib import Path
@@ -43,6 +45,10 @@ method.random_search = {perturbations = 15, keep = 3}
 GRID = """
 [grid]
 model = ["tabular:.5,.2,.05", "tabular:.3,.1"]
+method.random_search.sigmas = [[0.02], [0.05, 0.1]]
+"""
+SIGMAS = """
+[grid]
 method.random_search.sigmas = [[0.02], [0.05, 0.1]]
 """
 PREPARE = """
@@ -76,7 +82,7 @@ def comparable(path: Path) -> list[dict[str, str]]:
 
 
 def runs_in(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir())
+    return sorted(path.parent.name for path in root.glob("*/spec.toml"))
 
 
 def load(text: str, **changes: object) -> Suite:
@@ -101,7 +107,7 @@ def test_a_suite_is_prepared_run_read_again_and_shown(tmp_path: Path) -> None:
     assert "prepare 1 of 1: python -m maker made.txt --size xs" in first.stderr
     assert "making made.txt" in first.stderr
     assert "run 3 of 4: model=tabular-.3-.1 method.random_search.sigmas=0.02" in first.stderr
-    assert "random_search: probe of 16: 16/16" in first.stderr
+    assert re.search(r"run 3 of 4: model=tabular-.3-.1 method.random_search.sigmas=0.02: done, \d+ s", first.stderr)
     rows = read_csv(root / "leaderboard.csv")
     assert list(rows[0]) == list(COLUMNS)
     assert [(r["model"], r["method"], r["seed"]) for r in rows[:4]] == [
@@ -139,9 +145,9 @@ def _shows_what_the_rows_say(text: str, root: Path) -> None:
 
 
 def test_a_run_of_a_suite_is_an_ordinary_run(tmp_path: Path) -> None:
-    suite = load(SHARED + GRID, seeds=2)
+    suite = load(SHARED + SIGMAS, seeds=2)
     point = suite.points[1]
-    assert (point.spec.model, point.spec.seeds) == ("tabular:.5,.2,.05", 2)
+    assert point.spec.seeds == 2
     assert point.spec.method["random_search"]["sigmas"] == [0.05, 0.1]
     assert invoke("run", "--suite", "four.toml", "--seeds", "2", "--quiet").exit_code == 0
     (root,) = folders()
@@ -153,19 +159,31 @@ def test_a_run_of_a_suite_is_an_ordinary_run(tmp_path: Path) -> None:
     assert (inside / "spec.toml").read_text() == (alone / "spec.toml").read_text()
     assert {row["run_id"] for row in read_csv(root / "leaderboard.csv")} == {p.name for p in suite.points}
     shown = invoke("leaderboard", str(root), "--format", "csv")
-    assert len(shown.stdout.splitlines()) == 1 + 4 * 2 * 3
-    assert invoke("report", str(root)).stdout.count("report.html") == 4
+    assert len(shown.stdout.splitlines()) == 1 + 2 * 2 * 3
+    assert invoke("report", str(root)).stdout.count("report.html") == 2
 
 
 TWO = PREPARE + SHARED + '[grid]\nmodel = ["tabular:.5,.2,.05", "tabular:.3,.1"]\n'
 PROGRAM = "import signal; signal.signal(2, signal.default_int_handler); from harness.cli import main; main()"
 
 
-def stopped(how: signal.Signals, *, at: str) -> tuple[int, str]:
-    """Start the suite and send it a signal when `at` is on standard error: exit status and what was said after."""
+def left() -> list[str]:
+    """Command lines of processes that belong to a suite of this test, by its mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if MARK.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " ")[:200])
+    return found
+
+
+def stopped(how: signal.Signals, *, at: str, all_of_it: bool = True, at_once: int = 1) -> tuple[int, str]:
+    """Start the suite, `at_once` runs at a time, and send it (all of its processes, as a terminal does, or the first one
+    alone) a signal when `at` is on standard error and the runs are drawing: exit status and what was said after. No
+    process may be left."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "run", "--suite", written(TWO)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", PROGRAM, "run", "--suite", written(TWO), "--workers", str(at_once)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "SUITE_TEST": MARK},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -174,40 +192,87 @@ def stopped(how: signal.Signals, *, at: str) -> tuple[int, str]:
     assert process.stderr is not None
     while at not in (line := process.stderr.readline()):
         assert line, "ended before it got there"
-    os.killpg(process.pid, how)
+    while process.poll() is None and 1 < at_once != len(list(Path("results").glob("runs/*/*/rollouts"))):
+        time.sleep(0.05)
+    if all_of_it:
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
     _, errors = process.communicate(timeout=60)
+    until = time.monotonic() + 20
+    while left() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert left() == []
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("command", ["run", "resume"])
-def test_a_killed_suite_goes_on_to_the_same_rows(command: str, tmp_path: Path) -> None:
+def test_a_killed_suite_goes_on_to_the_same_rows(tmp_path: Path) -> None:
     assert stopped(signal.SIGKILL, at="run 2 of 2")[0] == -signal.SIGKILL
     (root,) = folders()
     assert not (root / "DONE").exists()
     assert not (root / "leaderboard.csv").exists()
     assert len([name for name in runs_in(root) if (root / name / "DONE").exists()]) == 1
-    arguments = ["run", "--suite", "four.toml"] if command == "run" else ["resume", str(root)]
-    done = harness(*arguments, cwd=tmp_path)
+    done = harness("run", "--suite", "four.toml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert folders() == [root]
     assert done.stderr.count("(done before)") == 1
     assert (tmp_path / "log.txt").read_text().count("\n") == 1
+    assert not (root / "shared").exists()
     assert invoke("run", "--suite", "four.toml", "--quiet", "--out", "straight").exit_code == 0
     assert comparable(root / "leaderboard.csv") == comparable(Path("straight") / root.name / "leaderboard.csv")
 
 
-def test_an_interrupt_ends_in_130_and_says_how_to_go_on() -> None:
-    status, errors = stopped(signal.SIGINT, at="run 2 of 2")
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["terminal", "process"])
+def test_an_interrupt_ends_all_runs_in_130_and_says_how_to_go_on(all_of_it: bool) -> None:
+    status, errors = stopped(signal.SIGINT, at="run 2 of 2", all_of_it=all_of_it, at_once=2)
     (root,) = folders()
     assert status == 130, errors
     assert f"harness resume {root}" in errors
     assert "Traceback" not in errors
-    for name in runs_in(root)[1:]:  # whatever is missing is started; the interrupt may have come before it was made
-        shutil.rmtree(root / name)
+    if all_of_it:
+        return
     Path("four.toml").unlink()  # the folder is enough
     assert invoke("resume", str(root), "--quiet").exit_code == 0
     assert (root / "DONE").exists()
     assert len(read_csv(root / "leaderboard.csv")) == 8
+
+
+def test_runs_end_with_the_process_that_started_them() -> None:
+    """Killed by itself, so that it can tell nobody."""
+    stopped(signal.SIGKILL, at="run 2 of 2", all_of_it=False, at_once=2)
+
+
+def test_runs_go_side_by_side_and_draw_what_they_share_once(tmp_path: Path) -> None:
+    text = SHARED.replace("workers = 1", "workers = 2") + "[grid]\nbudget = [64, 128, 256]"
+    done = harness("run", "--suite", written(text), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (root,) = folders()
+    lines = [line for line in done.stderr.splitlines() if line.startswith("run ")]
+    assert [line.split(":")[0] for line in lines[:2]] == ["run 3 of 3", "run 2 of 3"], "the largest first, two at once"
+    assert [line for line in lines if "done" in line] != lines[:3]
+    files = [path for name in runs_in(root) for path in (root / name / "verdicts").glob("*/test-*/*.json")]
+    same: dict[bytes, set[int]] = {}
+    for path in files:
+        same.setdefault(path.read_bytes(), set()).add(path.stat().st_ino)
+    assert len(files) > len(same), "the base's test draws are in every run"
+    assert all(len(inodes) == 1 for inodes in same.values()), "drawn once, though the runs were under way together"
+    assert not (root / "shared").exists()
+
+
+def test_a_failing_run_is_told_at_the_end_and_takes_no_other_down(tmp_path: Path) -> None:
+    text = SHARED + '[grid]\nmodel = ["tabular:2", "tabular:.5"]'
+    done = harness("run", "--suite", written(text), cwd=tmp_path)
+    assert done.returncode == 2
+    (root,) = folders()
+    (name,) = runs_in(root)
+    assert name.startswith("model=tabular-.5-")
+    assert (root / name / "DONE").exists()
+    assert not (root / "DONE").exists()
+    assert not (root / "leaderboard.csv").exists()
+    *_, last = done.stderr.strip().splitlines()
+    assert "1 of 2 runs failed" in done.stderr
+    assert "run 1 of 2: model=tabular-2: UsageError" in last
+    assert "no list of pass rates" in last
 
 
 SLOW = "import time; print('begun', flush=True); time.sleep(60)"
@@ -252,6 +317,8 @@ def test_a_failing_preparation_ends_in_1(change: tuple[str, str], message: str, 
         (SHARED + "[gird]\nseeds = [1]", [], ["four.toml", 'did you mean "grid"']),
         (SHARED.replace('domain = "tabular"', ""), [], ["four.toml", "no domain given"]),
         ("[shared", [], ["four.toml is not TOML"]),
+        (SHARED + '[grid]\n"budget, seeds" = [[64, 1], 128]', [], ["four.toml", 'grid."budget, seeds" sets 2 keys']),
+        ('figure = "update"\n' + SHARED, [], ["four.toml", 'did you mean "updates"']),
         ("grid = 3", [], ["four.toml", "[grid] is a table"]),
         (PREPARE.replace("makes =", "mkes ="), [], ["four.toml", 'did you mean "makes"']),
         (PREPARE.replace('makes = "made.txt"', ""), [], ["four.toml", "needs makes"]),
@@ -291,9 +358,19 @@ def test_a_domain_limits_the_grid() -> None:
     assert [p.spec for p in limited.points] == [p.spec for p in every.points[2:]]
     assert [dict(p.axes) for p in limited.points] == [{"seeds": "1"}, {"seeds": "2"}]
     assert limited.folder(Path()) != every.folder(Path())
-    assert invoke("run", "--suite", "four.toml", "--domain", "tabular", "--quiet").exit_code == 0
-    (root,) = folders()
-    assert {row["domain"] for row in read_csv(root / "leaderboard.csv")} == {"tabular"}
+    shown = invoke("run", "--suite", "four.toml", "--domain", "tabular", "--dry-run")
+    assert shown.stdout.count("run      seeds=") == 2
+
+
+def test_one_axis_may_set_several_keys() -> None:
+    text = SHARED + '[grid]\n"budget, method.random_search.perturbations" = [[64, 3], [256, 15]]\nseeds = [1, 2]'
+    points = load(text).points
+    found = [(p.spec.budget, p.spec.method["random_search"]["perturbations"], p.spec.seeds) for p in points]
+    assert found == [(64, 3, 1), (64, 3, 2), (256, 15, 1), (256, 15, 2)]
+    assert dict(points[0].axes) == {"budget": "64", "seeds": "1"}, "named by the first key"
+    for flag in ("--budget", "64"), ("--set", "method.random_search.perturbations=3"):
+        result = invoke("run", "--suite", "four.toml", "--dry-run", *flag)
+        assert "is an axis of this suite" in result.stderr
 
 
 def test_axes_may_be_nested_dotted_or_quoted() -> None:
@@ -343,7 +420,7 @@ def test_without_an_axis_there_is_one_run() -> None:
 def test_a_folder_keeps_its_specs_whatever_the_file_says_now() -> None:
     suite = load(PREPARE + SHARED.replace("budget", "search.kl_targets = []\nbudget") + GRID)
     root = Path("kept")
-    suiting._open_folder(suite, root, "harness run")
+    suiting.open_folder(suite, root, "harness run")
     written(SHARED.replace("256", "512") + GRID)
     again, command = suiting.reopen(root)
     assert again.points == suite.points

@@ -1,0 +1,102 @@
+"""One run folder to its end: rows, report, DONE. Here, or as the child of a process that runs several (launching.py).
+
+Does: run or continue the folder; as a child, tell the parent how far it is and why it failed, and end with the parent.
+Doesn't: know what other runs there are, or print.
+
+A child ignores Ctrl-C, which is the parent's to handle: it ends when its standard input does, that is when the parent
+asks for it or is gone. On Linux the system ends it with the parent as well, however that died.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from harness import judging, pipeline, plugins
+from harness.errors import HarnessError, UsageError
+from harness.plugins import Plugins
+from harness.run import Progress
+
+SHORT = 1.0  # seconds: of a stage that takes less, the parent hears nothing
+SILENCE = 10.0  # seconds after which it hears of any stage, so that a run of short ones does not look dead
+OFTEN = 0.2  # seconds between two messages of one stage
+PATIENCE = 8.0  # seconds that engines and pools have for closing
+
+
+def complete(root: Path, found: Plugins, *, progress: Progress, workers: int, shared: Path | None = None) -> None:
+    """Run or continue one folder. Raises as `pipeline.execute` does."""
+    from harness.report import html
+
+    pipeline.execute(root, found, progress=progress, workers=workers, shared=shared)
+    html.write(root, found)
+    pipeline.mark_done(root)
+
+
+def serve() -> None:
+    """Arguments: sys.path (used by the starter), options. Each line out: [label, done, total], or {"failed", "usage"}."""
+    options = json.loads(sys.argv[2])
+    judging.end_with(options["parent"])
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # a plugin that prints must not write into the messages
+
+    def tell(message: Any) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    folder, shared = Path(options["folder"]), Path(options["shared"])
+    try:
+        _end_when_asked()
+        complete(folder, plugins.load(), progress=Told(tell), workers=options["workers"], shared=shared)
+    except HarnessError as error:
+        tell({"failed": f"{type(error).__name__}: {error}", "usage": isinstance(error, UsageError)})
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # done: no interrupt may hit what Python does at its end
+
+
+def _end_when_asked() -> None:
+    signal.signal(signal.SIGTERM, _interrupt)
+    main = threading.get_ident()
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever written; not sys.stdin, whose lock Python wants back at its end
+        signal.pthread_kill(main, signal.SIGTERM)  # to the main thread: it also wakes from a system call
+        time.sleep(PATIENCE)
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: a second one must not disturb the closing
+    raise KeyboardInterrupt
+
+
+class Told:
+    """Progress as the parent wants to hear it: of long stages, and now and then of any."""
+
+    def __init__(self, tell: Callable[[Any], None]) -> None:
+        self._tell = tell
+        self._label, self._begun, self._known, self._last = "", time.monotonic(), False, time.monotonic()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if label != self._label:
+            self._label, self._begun, self._known = label, now, False
+        over = done >= total
+        wanted = self._known if over else now - self._begun >= SHORT or now - self._last >= SILENCE
+        if label and wanted and (over or now - self._last >= OFTEN):
+            self._tell([label, done, total])
+            self._last, self._known = now, not over
+        if over:
+            self._label = ""

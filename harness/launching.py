@@ -1,0 +1,140 @@
+"""Run folders side by side: each in a process of its own, with its share of the workers.
+
+Does: keep as many going as wanted, pass on how far they are, collect what failed; end all of them with this process.
+Doesn't: know what a suite is, or how a run is completed (completing.py, which the processes run).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.run import Progress
+
+PATIENCE = 12.0  # seconds that children have for closing what they hold
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.completing import serve; serve()"
+
+
+class Task(NamedTuple):
+    """A run folder and what it is called in messages."""
+
+    label: str
+    folder: Path
+
+
+class Failure(NamedTuple):
+    """Why a run did not end well; `usage` is a mistake in its spec."""
+
+    text: str
+    usage: bool
+
+
+class _Child:
+    def __init__(self, task: Task, *, workers: int, shared: Path) -> None:
+        self.task, self.workers, self.started = task, workers, time.monotonic()
+        self.failure: Failure | None = None
+        self._buffer = b""
+        options = {"folder": str(task.folder), "workers": workers, "shared": str(shared), "parent": os.getpid()}
+        # Ctrl-C is this process's to handle; children inherit the ignoring, from their first instruction on.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def messages(self) -> Iterator[Any]:
+        """What has come. At the end of the stream the process is waited for, and `failure` is set where it failed."""
+        data = self.stdout.read(1 << 16)
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if isinstance(message, dict):
+                self.failure = Failure(message["failed"], message["usage"])
+            else:
+                yield message
+        if not data:
+            self.close(time.monotonic() + PATIENCE)
+            status = self.process.returncode
+            if status and self.failure is None:
+                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+                self.failure = Failure(f"its process {how}; what it said stands above", usage=False)
+
+    def ask_to_end(self) -> None:
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+
+    def close(self, deadline: float) -> None:
+        """Wait until `deadline`, then kill."""
+        self.ask_to_end()
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.stdout.close()
+
+
+def shares(workers: int, runs: int) -> list[int]:
+    """The workers of each of `runs` at a time: at least one, all of them in use."""
+    return [max(1, workers // runs + (place < workers % runs)) for place in range(runs)]
+
+
+def side_by_side(
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    at_a_time: int,
+    shared: Path,
+    progress: Progress,
+    begin: Callable[[Task], None],
+    end: Callable[[Task, float, Failure | None], None],
+) -> None:
+    """Complete the tasks in order, `at_a_time` of them at once, sharing draws through the folder `shared`.
+
+    `begin` is called before a task is started, `end` with its seconds and what went wrong. An exception, Ctrl-C
+    included, ends every run first: finished work is on disk.
+    """
+    queue, free = deque(tasks), shares(workers, max(1, min(at_a_time, len(tasks))))
+    running: list[_Child] = []
+    ready = selectors.DefaultSelector()
+    try:
+        while queue or running:
+            while queue and free:
+                begin(queue[0])
+                child = _Child(queue.popleft(), workers=free.pop(0), shared=shared)
+                running.append(child)
+                ready.register(child.stdout, selectors.EVENT_READ, child)
+            for key, _ in ready.select():
+                child = key.data
+                for label, done, total in child.messages():
+                    progress(f"{child.task.label}: {label}", done, total)
+                if child.stdout.closed:
+                    ready.unregister(key.fileobj)
+                    running.remove(child)
+                    free.append(child.workers)
+                    end(child.task, time.monotonic() - child.started, child.failure)
+    finally:
+        for child in running:
+            child.ask_to_end()
+        deadline = time.monotonic() + PATIENCE
+        for child in running:
+            child.close(deadline)
+        ready.close()

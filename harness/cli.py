@@ -271,7 +271,7 @@ def _run_suite(flags: dict[str, Any]) -> None:
         except UsageError as error:
             raise UsageError(f"{suite.source} ({point}): {error}") from error
     if flags["dry_run"]:
-        click.echo("\n".join(conducting.plan(suite, root)))
+        click.echo("\n".join(conducting.plan(suite, root, found)))
         return
     workers, jobs = flags["workers"] or 0, flags["jobs"] or 0
     _execute_suite(suite, root, command=_command(), quiet=flags["quiet"], workers=workers, jobs=jobs)

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import launching, leaderboard, pipeline, sizing, store, suiting
+from harness import launching, leaderboard, pipeline, planning, sizing, store, suiting
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
+from harness.plugins import Plugins
 from harness.run import Progress
 from harness.suiting import Point, Prepare, Suite
 
@@ -23,15 +24,17 @@ SHARED = "shared"  # the folder of draws that the runs share, while there is a r
 Say = Callable[[str], None]
 
 
-def plan(suite: Suite, root: Path) -> list[str]:
-    """What would be prepared and run, one line each."""
+def plan(suite: Suite, root: Path, found: Plugins) -> list[str]:
+    """What would be prepared and run, one line each, and the rollouts of all of it."""
+    most = [planning.upper_bound(point.spec, found) for point in suite.points]
     made = [f"prepare  {prepare}{'  (made)' if Path(prepare.makes).exists() else ''}" for prepare in suite.prepare]
     runs = [
-        f"run      {point}: {', '.join(pipeline.ordered(point.spec.methods))}; {point.spec.seeds} seed(s)"
-        f"{'  (done)' if _is_done(root, point) else ''}"
-        for point in suite.points
+        f"run      {point}: {', '.join(pipeline.ordered(point.spec.methods))}; {point.spec.seeds} seed(s); "
+        f"{count:,} rollouts{'  (done)' if _is_done(root, point) else ''}"
+        for point, count in zip(suite.points, most, strict=True)
     ]
-    return [*made, *runs, f"folder   {root}"]
+    total = f"in all   {sum(most):,} rollouts at most; what methods and runs share is drawn once"
+    return [*made, *runs, total, f"folder   {root}"]
 
 
 def execute(

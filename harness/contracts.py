@@ -205,8 +205,23 @@ class Domain(Protocol):
     def specimens(self, problem: Problem) -> Iterable[Specimen]: ...
 
 
+class Spending(NamedTuple):
+    """What a method uses at most, for `--dry-run`: shares of its two budgets; `passes`, gradients taken of each training
+    rollout; whether it keeps an optimizer; completions of a test problem: `n` (0: the run's) of each of `policies`."""
+
+    train: float = 1.0
+    selection: float = 1.0
+    passes: float = 1.0
+    optimizer: bool = False
+    n: int = 0
+    policies: int = 1
+
+
 class Method(Protocol):
-    """Composes stages into a contender. Deterministic, holds no state, never touches files."""
+    """Composes stages into a contender. Deterministic, holds no state, never touches files.
+
+    Optional: `options`, its options with their defaults, and `spends(options) -> Spending`; without it, `Spending()`.
+    """
 
     name: str
     version: int

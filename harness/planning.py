@@ -1,113 +1,142 @@
 """`--dry-run`: what a run would do and cost, before it does.
 
-Does: count rollouts by stage and method, and estimate tokens, memory and time from a short measured probe.
-Doesn't: write anything that stays.
+Does: count the rollouts of every method by what it says it spends; state tokens, memory and time, from a short measured
+probe where the model is small and here, else from stated assumptions (estimating.py).
+Doesn't: write anything that stays, or load a model that is large or has to be fetched.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from harness import pipeline, sampling
+from harness import estimating, pipeline, selecting, sizing
 from harness.config import RunSpec
+from harness.contracts import Domain, Method, Spending
+from harness.errors import UsageError
+from harness.estimating import Pace
 from harness.plugins import Plugins
-from harness.run import Run
-from harness.sampling import Draw
-from harness.types import Outcome
+from harness.selecting import Names
 
-PROBE_PROBLEMS, PROBE_SAMPLES = 16, 4
-SHARE_OF_GRADIENT = 2.0  # a gradient costs about this many times the sampling of the same rollouts
+HEAD = ("method", "train", "selection, at most", "evaluation", "generated", "trained, at most", "GiB")
+
+
+class Sizes(NamedTuple):
+    """Rollouts of the training budget that can be spent, problems of each test set, tokens of a completion at most."""
+
+    train: int
+    tests: tuple[int, ...]
+    max_tokens: int
+    note: str
 
 
 class Stage(NamedTuple):
-    """Rollouts of one stage of one method in one seed; `graded` counts those a gradient is taken of."""
+    """Rollouts of one method in one seed, and those of which a gradient is taken (one taken twice counts twice)."""
 
     name: str
     train: int
     selection: int
     evaluation: int
-    graded: int
+    graded: float
+    spends: Spending
 
-
-class Rate(NamedTuple):
-    """Measured on a probe: tokens per completion, wall seconds and correct share per rollout."""
-
-    tokens: float
-    seconds: float
-    correct: float
+    @property
+    def rollouts(self) -> int:
+        return self.train + self.selection + self.evaluation
 
 
 def print_plan(spec: RunSpec, plugins: Plugins) -> None:
-    """Print stages, counts, tokens, memory and time. Raises like `pipeline.execute` for a bad spec."""
+    """Print counts, tokens, memory and time of every method. Raises UsageError for a bad spec."""
     methods = pipeline.methods_of(spec, plugins)
-    pipeline.check_options(spec, methods)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        with pipeline.opened(root, spec, plugins, progress=lambda *_: None) as run:
-            rate, limits = _probe(run), run.engine.limits()
-            plan = [_stage(run, name) for name in methods]
-    table = Table(
-        title=f"{spec.domain} / {run.problems.names}, model {spec.model}, {spec.seeds} seed(s)", title_justify="left"
-    )
-    for name in ("method", "train", "selection, at most", "evaluation", "tokens", "minutes"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    total = 0.0
-    for stage in plan:
-        rollouts = spec.seeds * (stage.train + stage.selection + stage.evaluation)
-        seconds = rate.seconds * (rollouts + SHARE_OF_GRADIENT * stage.graded * spec.seeds)
-        total += seconds
-        counts = [str(spec.seeds * n) for n in (stage.train, stage.selection, stage.evaluation)]
-        table.add_row(stage.name, *counts, f"{rollouts * rate.tokens:,.0f}", f"{seconds / 60:.1f}")
-    screen = Console(width=None if Console().is_terminal else 120)
-    screen.print(table)
-    copies = spec.num_workers + 1
-    memory = (
-        copies * (4 * limits.bytes_weights + 0.5e9)
-        + copies * limits.shard_rollouts * limits.bytes_per_token * 2 * run.max_tokens
-    )
+    options = pipeline.check_options(spec, methods)
+    domain: Domain = plugins.lookup("domain", spec.domain).load()()
+    names = selecting.names(domain, spec)
+    if sizing.is_small(spec):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            pipeline.opened(Path(folder), spec, plugins, progress=lambda *_: None) as run,
+        ):
+            sizes, pace = _sizes(spec, run.problems), estimating.probed(run)
+    else:
+        sizes = _expected(spec, domain, names)
+        pace = estimating.assumed(spec, max_tokens=sizes.max_tokens)
+    plan = [stage(spec, name, spends(methods[name], options[name]), sizes) for name in methods]
+    screen = Console(width=None if Console().is_terminal else 140)
+    screen.print(_table(spec, names, plan, pace))
+    total = spec.seeds * sum(hours(one, spec, pace) for one in plan)
     screen.print(
-        f"measured on {PROBE_PROBLEMS * PROBE_SAMPLES} rollouts: {rate.tokens:.0f} tokens each, {rate.seconds * 1e3:.1f} ms "
-        f"each with {spec.num_workers} workers, {rate.correct:.1%} correct. Draws that methods share are made once, "
-        f"so the whole run takes at most about {total / 60:.0f} minutes; memory about {memory / 2**30:.1f} GiB."
+        f"{pace.note}{sizes.note} Draws that methods share are made once, so all of it takes at most {_time(total, pace)}."
     )
 
 
-def _probe(run: Run) -> Rate:
-    problems = run.problems.train[0][:PROBE_PROBLEMS]
-    draw = Draw(
-        purpose="probe",
-        policy=run.base,
-        temperature=run.spec.sampling.temperature,
-        samples=PROBE_SAMPLES,
-        max_tokens=run.max_tokens,
-    )
-    sampling.collect(
-        [draw], problems[:1], run_seed=-1, engine=run.engine, pool=run.pool, progress=lambda *_: None
-    )  # starts the processes
-    started = time.monotonic()
-    ((batch, cost),) = run.collect([draw], problems, run_seed=0, label="")
-    seconds = time.monotonic() - started
-    judged = list(batch.judged())
-    correct = sum(j.verdict.outcome is Outcome.CORRECT for j in judged)
-    return Rate(cost.gen_tokens / len(judged), seconds / len(judged), correct / len(judged))
+def spends(method: Method, options: Mapping[str, object]) -> Spending:
+    """What a method says it uses; one that says nothing spends both budgets and takes one gradient of all rollouts."""
+    told = getattr(method, "spends", None)
+    return Spending() if told is None else told(options)
 
 
-def _stage(run: Run, name: str) -> Stage:
-    spec, tests = run.spec, run.problems.test.values()
-    trains = name not in ("base", "base_tempered")
-    problems = len(run.problems.train[0])
-    rollouts = problems * (spec.budget // problems) if trains else 0
-    more = max(0, spec.evaluation.wide_samples - spec.evaluation.samples)
-    wide = more if name in spec.evaluation.wide_methods else 0
-    evaluation = sum(
-        len(test) * (spec.evaluation.samples + 1) + wide * min(spec.evaluation.wide_problems, len(test))
-        for test in tests
+def stage(spec: RunSpec, name: str, used: Spending, sizes: Sizes) -> Stage:
+    train, ways = round(used.train * sizes.train), used.policies * max(1, used.n)
+    samples = used.n or spec.evaluation.samples
+    wide = name in spec.evaluation.wide_methods and ways == 1
+    more = max(0, spec.evaluation.wide_samples - samples) if wide else 0
+    tests = (
+        used.policies * test * (samples + 1) + more * min(spec.evaluation.wide_problems, test) for test in sizes.tests
     )
-    selection = 0 if name == "base" else spec.selection_total
-    return Stage(name, rollouts, selection, evaluation, rollouts)
+    return Stage(name, train, round(used.selection * spec.selection_total), sum(tests), used.passes * train, used)
+
+
+def upper_bound(spec: RunSpec, plugins: Plugins) -> int:
+    """Rollouts of a run at most, were every problem asked for at hand."""
+    methods = pipeline.methods_of(spec, plugins)
+    options = pipeline.check_options(spec, methods)
+    sizes = Sizes(spec.budget, (spec.evaluation.problems,) * max(1, len(spec.data.test)), 0, "")
+    return spec.seeds * sum(stage(spec, n, spends(m, options[n]), sizes).rollouts for n, m in methods.items())
+
+
+def _sizes(spec: RunSpec, found: selecting.Selected) -> Sizes:
+    problems = len(found.train[0])
+    train = problems * (spec.budget // problems)
+    note = (
+        f" {problems} training problems take {train:,} of the {spec.budget:,} rollouts." if train < spec.budget else ""
+    )
+    return Sizes(train, tuple(map(len, found.test.values())), found.max_tokens, note)
+
+
+def _expected(spec: RunSpec, domain: Domain, names: Names) -> Sizes:
+    """Of the problems where they are at hand, else of those that the spec asks for."""
+    try:
+        return _sizes(spec, selecting.select(domain, spec))
+    except UsageError as error:
+        note = f" The problems are not at hand ({str(error).partition(':')[0]}): counted as if all that are asked for were."
+        tokens = spec.sampling.max_tokens or selecting.max_tokens(domain, names)
+        return Sizes(spec.budget, (spec.evaluation.problems,) * len(names.test), tokens, note)
+
+
+def _table(spec: RunSpec, names: Names, plan: Sequence[Stage], pace: Pace) -> Table:
+    table = Table(title=f"{spec.domain} / {names}, model {spec.model}, {spec.seeds} seed(s)", title_justify="left")
+    for name in (*HEAD, "minutes" if pace.measured else "GPU hours"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for one in plan:
+        counts = [str(spec.seeds * n) for n in (one.train, one.selection, one.evaluation)]
+        tokens = [f"{spec.seeds * n:,.0f}" for n in (one.rollouts * pace.completion, one.graded * pace.trained)]
+        spent = spec.seeds * hours(one, spec, pace)
+        memory = pace.memory(gradient=one.graded > 0, optimizer=one.spends.optimizer) / 2**30
+        table.add_row(one.name, *counts, *tokens, f"{memory:.1f}", f"{60 * spent if pace.measured else spent:.1f}")
+    return table
+
+
+def hours(one: Stage, spec: RunSpec, pace: Pace) -> float:
+    """Of one seed. An optimizer steps in one process, whatever the number of workers."""
+    alone = spec.num_workers if one.spends.optimizer and pace.measured else 1
+    seconds = one.rollouts * pace.completion * pace.generating + alone * one.graded * pace.trained * pace.training
+    return seconds / 3600
+
+
+def _time(total: float, pace: Pace) -> str:
+    return f"about {60 * total:.0f} minutes" if pace.measured else f"about {total:,.1f} GPU hours"

@@ -1,15 +1,15 @@
 """Which problems a run learns from, chooses on and is tested on.
 
-Does: resolve names (benchmarks of the domain, or .jsonl files of rows) for the three splits; read rows; draw problems,
-evenly from several sources; refuse problems that two splits share, by content.
+Does: resolve names (benchmarks of the domain, one level of them as in ladder@3, or .jsonl files of rows) for the three
+splits; read rows; draw problems, evenly from several sources; refuse problems that two splits share, by content.
 Doesn't: know what a row means: that is the domain's `read`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from harness.types import Problem
 
 SPLITS = ("train", "selection", "test")
 DEFAULT_BENCHMARK = "ladder"
+AT = "@"  # before a level, in the name of a source
+DRAWN_FOR_ONE = 20  # problems of a benchmark that are looked at, at most, for each one of a level
 FILE_MAX_TOKENS = 1024  # for completions of problems read from a file, which does not say
 
 
@@ -91,7 +93,31 @@ def label(name: str) -> str:
     return Path(name).stem if is_file(name) else name
 
 
+class Source(NamedTuple):
+    """A benchmark, all of it or one level."""
+
+    name: str
+    level: int | None
+
+
+def _parsed(name: str) -> Source:
+    benchmark, at, level = name.partition(AT)
+    if at and not level.isdecimal():
+        raise UsageError(f"{name}: a level is a number, as in {benchmark}{AT}3")
+    return Source(benchmark, int(level) if at else None)
+
+
+def _drawn(domain: Domain, name: str, split: str, *, seed: int, limit: int) -> Iterator[Problem]:
+    """Problems of a benchmark; those of one level are the first ones of that level that the whole benchmark gives."""
+    source = _parsed(name)
+    if source.level is None:
+        return domain.problems(name, split, seed=seed, limit=limit)
+    found = domain.problems(source.name, split, seed=seed, limit=DRAWN_FOR_ONE * limit)
+    return islice((problem for problem in found if problem.level == source.level), limit)
+
+
 def find_benchmark(domain: Domain, name: str) -> Benchmark:
+    name = _parsed(name).name
     benchmarks = {benchmark.name: benchmark for benchmark in domain.benchmarks()}
     if name not in benchmarks:
         raise UnknownName(
@@ -117,7 +143,7 @@ def select(domain: Domain, spec: RunSpec) -> Selected:
         lists = [
             datasets.draw(files[name][split], split, seed=seed, limit=limit)
             if name in files
-            else domain.problems(name, split, seed=seed, limit=limit)
+            else _drawn(domain, name, split, seed=seed, limit=limit)
             for name in sources
         ]
         return _evenly([list(problems) for problems in lists], limit)
@@ -127,7 +153,7 @@ def select(domain: Domain, spec: RunSpec) -> Selected:
         train={s: draw(chosen.train, "train", seed=s, limit=spec.num_train_problems) for s in range(spec.seeds)},
         selection=draw(chosen.selection, "selection", seed=0, limit=spec.search.problems),
         test={label(n): draw([n], "test", seed=0, limit=spec.evaluation.problems) for n in chosen.test},
-        max_tokens=spec.sampling.max_tokens or max(_max_tokens(domain, n) for part in chosen for n in part),
+        max_tokens=spec.sampling.max_tokens or max_tokens(domain, chosen),
     )
     _check(found)
     return found
@@ -143,8 +169,10 @@ def _evenly(lists: Sequence[Sequence[Problem]], limit: int) -> tuple[Problem, ..
     return tuple(first.values())[:limit]
 
 
-def _max_tokens(domain: Domain, name: str) -> int:
-    return FILE_MAX_TOKENS if is_file(name) else find_benchmark(domain, name).max_tokens
+def max_tokens(domain: Domain, chosen: Names) -> int:
+    """Of a completion: the most that any of the sources wants."""
+    every = {name for part in chosen for name in part}
+    return max(FILE_MAX_TOKENS if is_file(name) else find_benchmark(domain, name).max_tokens for name in every)
 
 
 def _check(found: Selected) -> None:

@@ -28,7 +28,7 @@ def parameters(model: str) -> float:
     folder = Path(model)
     if folder.is_dir():
         return float(sum(map(_numbers, folder.glob("*.safetensors")))) or math.nan
-    found = re.search(r"(\d+(?:\.\d+)?)([BM])(?![a-zA-Z])", model.rpartition("/")[2], re.IGNORECASE)
+    found = re.search(r"(\d+(?:\.\d+)?)([BM])(?![a-zA-Z0-9])", model.rpartition("/")[2], re.IGNORECASE)
     return math.nan if found is None else float(found[1]) * {"b": 1e9, "m": 1e6}[found[2].lower()]
 
 

@@ -213,3 +213,21 @@ def test_data_and_benchmark_exclude_each_other(tmp_path: Path) -> None:
         assert result.exit_code == 2, result.output
         assert message in result.output
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_level_of_a_benchmark_is_a_source() -> None:
+    """The first problems of the level that the whole benchmark gives; rows name it."""
+    whole = selecting.select(Tabular(), small_spec(budget=1280))
+    one = selecting.select(Tabular(), small_spec(budget=256, benchmark="ladder@2"))
+    assert {p.level for part in (one.train[0], one.selection, one.test["ladder@2"]) for p in part} == {2}
+    assert one.train[0] == tuple(p for p in whole.train[0] if p.level == 2)
+    assert len(one.test["ladder@2"]) == 40
+    assert one.max_tokens == whole.max_tokens
+
+
+def test_a_level_that_is_none_is_refused() -> None:
+    for name, words in (("ladder@two", "a level is a number"), ("ladder@9", "there are no problems")):
+        with pytest.raises(UsageError, match=words):
+            selecting.select(Tabular(), small_spec(benchmark=name))
+    with pytest.raises(UnknownName, match='did you mean "ladder"'):
+        selecting.select(Tabular(), small_spec(benchmark="lader@2"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.stages import Stages
 from harness.types import Contender
 
@@ -19,6 +20,9 @@ class Base:
     name, version = "base", 1
     options: Mapping[str, Any] = {}
 
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(train=0, selection=0, passes=0)
+
     def run(self, stages: Stages) -> Contender:
         return Contender(policies=(stages.base,))
 
@@ -28,6 +32,9 @@ class BaseTempered:
 
     name, version = "base_tempered", 1
     options: Mapping[str, Any] = {"temperatures": [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(train=0, passes=0)
 
     def run(self, stages: Stages) -> Contender:
         others = [float(t) for t in stages.options["temperatures"] if float(t) != stages.temperature]

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import seeds
+from harness.contracts import Spending
 from harness.objectives import ClippedPolicy
 from harness.stages import Stages
 from harness.training import StageTrainer
@@ -48,6 +49,9 @@ class Grpo:
 
     name, version = "grpo", 1
     options: Mapping[str, Any] = {"steps": 32, "scheme": "grpo", "resample": False, **LOSS, **iterating.OPTIONS}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(passes=int(options["epochs"]), optimizer=True)
 
     def run(self, stages: Stages) -> Contender:
         live = iterating.trainer(stages)

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import seeds
+from harness.contracts import Spending
 from harness.errors import UsageError
 from harness.stages import Stages
 from harness.types import Candidate, Contender, Move, Policy
@@ -40,6 +41,9 @@ class RandomSearch:
 
     name, version = "random_search", 1
     options: Mapping[str, Any] = {"perturbations": 63, "sigmas": [0.02, 0.04, 0.07], "keep": 7}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(passes=0)
 
     def run(self, stages: Stages) -> Contender:
         perturbed = perturbations(stages)

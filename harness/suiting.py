@@ -26,7 +26,7 @@ from harness.errors import UnknownName, UsageError
 
 BUILT_IN = Path(__file__).parent / "suites"
 KEYS = ("summary", "figure", "prepare", "shared", "grid")
-FIGURES = ("updates", "budget")  # what a suite's figure may have along x
+FIGURES = ("updates", "budget", "base")  # what a suite's figure may have along x
 OWN_FILES = {"suite.toml", "suite.json"}
 LABEL = 40  # longest part of a folder name that one axis may take
 

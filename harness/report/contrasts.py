@@ -1,6 +1,6 @@
 """One method at two values of an axis of a suite, paired by problem: does breadth (or anything else) pay?
 
-Does: for every axis but domain and model, compare each value's run with the last value's, all other axes equal.
+Does: for every axis but domain, model and temperature, compare each value's run with the last value's, all other axes equal.
 Doesn't: compare runs of different test data.
 """
 
@@ -13,7 +13,7 @@ from harness import leaderboard
 from harness.leaderboard import Comparison
 from harness.report.results import FOCUS, Results
 
-UNPAIRED = ("domain", "model")  # other problems, another base: no contrast of methods
+UNPAIRED = ("domain", "model", "sampling.temperature")  # other problems or another base: no contrast of methods
 
 
 class Contrast(NamedTuple):

@@ -64,7 +64,7 @@ def _line_search(found: Results) -> str:
     rows = charts.line_search_rows(found)
     if not rows:
         return ""
-    drawn = _figure(found.root, "line_search", charts.line_search(rows), rows)
+    drawn = save_figure(found.root, "line_search", charts.line_search(rows), rows)
     note = (
         "Selection problems, common random numbers; bands are one standard error by problem; the ring is the chosen "
         "step, the smallest within one standard error of the best. Steps that fell behind stopped early and met fewer "
@@ -77,12 +77,12 @@ def _training(found: Results) -> str:
     rows = training.rows(found)
     if not rows:
         return ""
-    drawn = _figure(found.root, "training", training.figure(rows), rows)
+    drawn = save_figure(found.root, "training", training.figure(rows), rows)
     note = "Each update's own batch of training problems, before the update; test scores are in the leaderboard."
     return f"<figure>{drawn}</figure><p class=note>{note}</p>"
 
 
-def _figure(root: Path, name: str, chart: charts.Chart, rows: Sequence[Mapping[str, Any]]) -> str:
+def save_figure(root: Path, name: str, chart: charts.Chart, rows: Sequence[Mapping[str, Any]]) -> str:
     """The chart as SVG; PNG, SVG and its data as CSV go into figures/."""
     drawn = charts.svg(chart)
     store.write_text(root / f"figures/{name}.svg", drawn)

@@ -1,6 +1,6 @@
 """What a finished suite prints: gains by run and method, contrasts along its axes, densities of good perturbations.
 
-Does: read the run folders of a suite.
+Does: read the run folders of a suite; write its figure, where its file asks for one.
 Doesn't: rank: the runs of a grid answer different questions, often on different data.
 """
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import console
-from harness.report import contrasts, density, results
+from harness.report import contrasts, density, frontier, results
 from harness.report.results import Results
 from harness.suiting import Suite
 
@@ -29,7 +29,8 @@ def show(suite: Suite, root: Path) -> None:
         f"density of good perturbations: share at least {density.HEADLINE:.2f} above the base, and below it",
         [*axes, "method", "sigma", "perturbations", "base", "best", "above", "below"],
     )
-    runs = [(point.axes, results.load(root / point.name)) for point in suite.points]
+    loaded = [(point, results.load(root / point.name)) for point in suite.points]
+    runs = [(point.axes, found) for point, found in loaded]
     for own, found in runs:
         _add_gains(gains, list(own.values()), found)
         _add_densities(probes, list(own.values()), found)
@@ -42,6 +43,9 @@ def show(suite: Suite, root: Path) -> None:
         screen.print(
             "greedy, on training problems; the sigma with the largest share above. Both shares alike: no more than noise."
         )
+    if suite.figure:
+        drawn = frontier.write(loaded, root, suite.figure)
+        screen.print(f"figure  {drawn or 'none: no method here updates the model'}", soft_wrap=True, highlight=False)
 
 
 def _table(title: str, head: list[str]) -> Table:

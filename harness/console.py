@@ -105,7 +105,7 @@ def table(title: str, rows: Sequence[Row]) -> Table:
         mark = " =" if row is not rows[0] and leaderboard.tied(row, rows[0]) else ""
         status = "" if row["status"] == "ok" else str(row["status"])[:40]
         shown.add_row(
-            str(row["method"]), number(row["pass@1"]) + mark, gain(row), number(row["p_value"], 4),
+            leaderboard.label(row), number(row["pass@1"]) + mark, gain(row), number(row["p_value"], 4),
             number(row["greedy"]), number(row["pass@16"]), number(row["format"]), number(row["format_free"]),
             number(row["kl"]), number(row["train_rollouts"], 0), total_rollouts(row), number(row["wall_seconds"], 0),
             status,

@@ -1,7 +1,7 @@
-"""Directions in parameter space: the kinds made of one raw gradient, random ones, and differences of policies.
+"""Directions in parameter space: kinds of a raw gradient, random ones, the way between policies, sums of noise.
 
 Does: transform one stored raw gradient into the kinds that a line search can follow; make one of the way between two
-policies.
+policies, of the trend through several, or of noise moves.
 Doesn't: differentiate (engines do), weigh rollouts (weighing.py) or choose a step (stepping.py).
 
 Kinds, for a raw gradient g_t and base weights theta_t of tensor t (docs/design.md section 1):
@@ -14,8 +14,10 @@ Kinds, for a raw gradient g_t and base weights theta_t of tensor t (docs/design.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from harness import seeds, store
 from harness.errors import HarnessError, UnknownName
-from harness.types import Direction
+from harness.types import Direction, Move
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -61,9 +63,49 @@ def between(start: Path, end: Path, *, root: Path, out: str) -> Direction:
     origin, target = load_file(start), load_file(end)
     tensors = {name: target[name] - tensor for name, tensor in sorted(origin.items())}
     norms = {name: float(np.linalg.norm(tensor)) for name, tensor in origin.items()}
-    weight_norm = float(np.sqrt(sum(norm * norm for norm in norms.values())))
-    unwritten = Direction(id="", kind="displacement", norm=0.0, weight_norm=weight_norm, path="", digest="")
-    return _write(tensors, unwritten, kind="displacement", norms=norms, root=root, out=out)
+    return _write(tensors, _unwritten(norms), kind="displacement", norms=norms, root=root, out=out)
+
+
+def trend(start: Path, ends: Sequence[Path], *, times: Sequence[float], root: Path, out: str) -> Direction:
+    """The rank-one trend of each tensor through checkpoints met at `times`: step 1 is its fit at the last of them.
+
+    The rows theta_t - theta_0 are cut to rank one by the Gram matrix, their coefficients fitted by a line through zero
+    (RELEX, 2605.21468, fits one with an intercept). Of a single checkpoint it is the displacement.
+    """
+    times_T, tensors, norms = np.asarray(times, dtype=np.float64), {}, {}
+    with contextlib.ExitStack() as stack:
+        first, *others = (stack.enter_context(safe_open(path, framework="np")) for path in (start, *ends))
+        for name in sorted(first.keys()):
+            origin = first.get_tensor(name)
+            moved_TD = np.stack([other.get_tensor(name) - origin for other in others]).reshape(len(others), -1)
+            tensors[name] = _rank_one(moved_TD, times_T).astype(origin.dtype).reshape(origin.shape)
+            norms[name] = float(np.linalg.norm(origin))
+    return _write(tensors, _unwritten(norms), kind="trend", norms=norms, root=root, out=out)
+
+
+def _rank_one(moved_TD: Array, times_T: Array) -> Array:
+    rows_TD = moved_TD.astype(np.float64)
+    _, vectors_TT = np.linalg.eigh(rows_TD @ rows_TD.T)
+    first_T = vectors_TT[:, -1]  # of the largest eigenvalue; its sign cancels
+    slope = float(first_T @ times_T) / float(times_T @ times_T)
+    return np.asarray(slope * times_T[-1] * (first_T @ rows_TD))
+
+
+def superpose(start: Path, moves: Sequence[Move], *, root: Path, out: str) -> Direction:
+    """The sum of noise moves at the weights `start`: step 1 adds what each of them alone would add to `start`."""
+    tensors, norms = {}, {}
+    for name, tensor in sorted(load_file(start).items()):
+        norms[name] = float(np.linalg.norm(tensor))
+        total = np.zeros_like(tensor)
+        for move in moves:
+            total += tensor.dtype.type(move.step) * seeds.noise(int(move.digest, 16), name, tensor.shape)
+        tensors[name] = total * tensor.dtype.type(norms[name] / math.sqrt(tensor.size))
+    return _write(tensors, _unwritten(norms), kind="noise", norms=norms, root=root, out=out)
+
+
+def _unwritten(norms: Mapping[str, float]) -> Direction:
+    """What is known before the file is written; `norms` are those of the weights it is taken at."""
+    return Direction(id="", kind="", norm=0.0, weight_norm=math.hypot(*norms.values()), path="", digest="")
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, float]]:

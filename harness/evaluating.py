@@ -92,7 +92,9 @@ def evaluate(
     temperature = run.spec.sampling.temperature if contender.temperature is None else contender.temperature
     samples = contender.n or spec.samples
     sampled, cost = _test(run, contender, problems, seed=seed, method=method, temperature=temperature, samples=samples)
-    greedy, spent = _test(run, contender, problems, seed=seed, method=method, temperature=0.0, samples=1)
+    greedy, spent = sampled, Cost()
+    if (temperature, samples) != (0.0, 1):  # else the same draws, which would be counted twice
+        greedy, spent = _test(run, contender, problems, seed=seed, method=method, temperature=0.0, samples=1)
     cost, wide = cost.plus(spent), None
     if method in spec.wide_methods and contender.combine == "single" and spec.wide_samples > samples:
         few = problems[: spec.wide_problems]

@@ -34,12 +34,15 @@ COLUMNS = (
     "dead_groups", "snr", "agreement", "logprob_gap", "changed_weights", "commit", "dirty", "command",
 )  # fmt: skip
 UNCOMPARED = ("run_id", "date", "command", "wall_seconds", "cpu_seconds")  # may differ between equal rows
-OK, TOO_FEW = "ok", "ok (too few)"  # statuses of a method that ran; anything else is the reason why it did not
+OK = "ok"  # status of a method that ran, with "too few" or "oracle" in parentheses; others say why it did not
 Row = dict[str, Any]
 
 
 class Outcome(NamedTuple):
-    """Everything a finished method left behind, for its row. `status` is "ok" or a reason; `samples` are per problem."""
+    """Everything a finished method left behind, for its row. `status` is "ok" or a reason; `samples` are per problem.
+
+    An `oracle` looked at the verdicts of the test problems: its scores are a bound.
+    """
 
     status: str
     evaluation: Evaluation
@@ -49,6 +52,7 @@ class Outcome(NamedTuple):
     temperature: float
     samples: int
     cost: Cost
+    oracle: bool = False
 
 
 def row_of(shared: Mapping[str, Any], outcome: Outcome, base: Evaluation, *, seed: int) -> Row:
@@ -65,8 +69,10 @@ def row_of(shared: Mapping[str, Any], outcome: Outcome, base: Evaluation, *, see
     row.update(test_problems=len(sampled.problem_ids), test_samples=outcome.samples)
     gain = _gain([(base.sampled, sampled)], seed=seed)
     row.update(gain)
-    if outcome.status == OK and "ci_low" in gain and stats.too_few(*paired_rates(base.sampled, sampled)):
-        row.update(status=TOO_FEW)
+    too_few = "ci_low" in gain and stats.too_few(*paired_rates(base.sampled, sampled))
+    notes = [note for note, holds in (("oracle", outcome.oracle), ("too few", too_few)) if holds]
+    if outcome.status == OK and notes:
+        row.update(status=f"{OK} ({', '.join(notes)})")
     if outcome.search is not None:
         row.update(_of_search(outcome.search))
     row.update(changed_weights=outcome.displacement.changed, relative_step=outcome.displacement.relative)
@@ -92,7 +98,7 @@ def _of_direction(direction: Direction) -> Row:
     return {
         "direction": direction.kind,
         "batch_pass_rate": direction.batch_pass_rate,
-        "dead_groups": direction.groups_dead,
+        "dead_groups": direction.groups_dead if direction.groups_used else None,  # it may come from no batch
         "snr": direction.snr,
         "agreement": direction.agreement,
         "logprob_gap": direction.logprob_gap,
@@ -172,10 +178,15 @@ def pooled_p(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> float:
 
 
 def _status(statuses: Sequence[str]) -> str:
-    bad = [status for status in statuses if status not in (OK, TOO_FEW)]
+    bad = [status for status in statuses if not status.startswith(OK)]
     if bad:
         return f"{len(bad)} of {len(statuses)} seeds: {bad[0]}"
-    return TOO_FEW if TOO_FEW in statuses else OK
+    return max(statuses, key=len)  # that of most notes
+
+
+def label(row: Row) -> str:
+    """The method as tables name it: an oracle is called one."""
+    return f"{row['method']} (oracle)" if str(row["status"]).startswith(f"{OK} (oracle") else str(row["method"])
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -223,6 +223,7 @@ def _outcome(run: Run, done: Finished, test: str) -> Outcome:
         temperature=run.spec.sampling.temperature if given is None else given,
         samples=done.contender.n or run.spec.evaluation.samples,
         cost=Cost(**done.cost).plus(Cost(**done.tests[test].cost)),  # type: ignore[arg-type]
+        oracle=done.contender.combine == "oracle",
     )
 
 

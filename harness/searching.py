@@ -7,6 +7,7 @@ Doesn't: say who stays (racing.py) or who wins (stepping.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -85,11 +86,7 @@ def _solve(race: Race, direction: Direction, origin: Policy) -> tuple[Sequence[S
 
     These are drawn here and found again in that round: what drawing them costs is counted there.
     """
-    first = race.problems[: racing.first(len(race.problems))]
-    ((batch, _),) = race.run.collect(
-        [race.draw(origin)], first, run_seed=race.seed, label=f"{race.method}: line search"
-    )
-    rollouts = [r for problem_id in batch.problem_ids for r in batch.group(problem_id)]
+    rollouts = _first_completions(race, origin)
     watch = Stopwatch()
     solved = stepping.solve_steps(
         lambda step: _kl(race, rollouts, origin, _stepped(origin, direction, step)),
@@ -98,6 +95,35 @@ def _solve(race: Race, direction: Direction, origin: Policy) -> tuple[Sequence[S
         weight_norm=direction.weight_norm,
     )
     return solved, watch.cost()
+
+
+def _first_completions(race: Race, policy: Policy) -> list[Rollout]:
+    """Those of the first round; drawn only if they never were."""
+    first = race.problems[: racing.first(len(race.problems))]
+    label = f"{race.method}: line search"
+    ((batch, _),) = race.run.collect([race.draw(policy)], first, run_seed=race.seed, label=label)
+    return [r for problem_id in batch.problem_ids for r in batch.group(problem_id)]
+
+
+def path(race: Race, searches: Sequence[Search]) -> Search:
+    """The first search's origin and the winner of each that moved; `race` is the first one's.
+
+    A step along one direction means nothing for a policy of several moves: it is NaN there.
+    """
+    origin = searches[0].candidates[0]
+    rollouts, candidates = _first_completions(race, origin.policy), [origin]
+    for winner in (search.winner for search in searches if search.chosen):
+        several = len(winner.policy.moves) > len(origin.policy.moves) + 1
+        moved = replace(
+            winner,
+            step=math.nan if several else winner.step,
+            relative_step=race.run.engine.displacement(winner.policy).relative,
+            kl=_kl(race, rollouts, origin.policy, winner.policy),
+            kl_target=None,
+        )
+        candidates.append(moved)
+    last = len(candidates) - 1
+    return Search(candidates=tuple(candidates), chosen=last, best=last)
 
 
 def _run(race: Race, lanes: Sequence[Lane]) -> Cost:

@@ -11,6 +11,7 @@ import hashlib
 import random
 
 import numpy as np
+import numpy.typing as npt
 
 
 def seed_for(run_seed: int, purpose: str, problem_id: str = "", sample_idx: int = 0) -> int:
@@ -22,6 +23,14 @@ def seed_for(run_seed: int, purpose: str, problem_id: str = "", sample_idx: int 
 def generator(seed: int) -> np.random.Generator:
     """A counter-based NumPy generator: the same stream on every platform."""
     return np.random.Generator(np.random.Philox(key=seed))
+
+
+def noise(seed: int, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """What a move of kind "noise" adds to the tensor of that name, per unit of size: standard normal draws in fp32.
+
+    Every tensor has a stream of its own, so tensors of one shape never share noise.
+    """
+    return generator(seed_for(seed, "noise", tensor)).standard_normal(shape, dtype=np.float32)
 
 
 def python_random(seed: int) -> random.Random:

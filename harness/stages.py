@@ -8,23 +8,22 @@ Doesn't: decide anything about a method, or let one touch files.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness import directions, evaluating, racing, searching, stepping, store, weighing
+from harness import directions, evaluating, gradients, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
-from harness.training import StageTrainer
-from harness.types import Candidate, Contender, Direction, Policy, Problem, Score, Search, TrainStep
+from harness.training import StageTrainer, weights_files
+from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Score, Search, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, Rewards, WeighedBatch
 
 T = TypeVar("T")
@@ -42,20 +41,22 @@ class Stages:
     """The stages as one method in one run seed sees them.
 
     `train_problems` and `selection_problems` are what it may learn and choose from; `options` are the method's own,
-    checked; `budget` is its meter. `last_search` and `last_direction` are what its row reports, `last_probe` what
-    the density of good perturbations is read from, `trained` the steps of its trainer.
+    checked; `budget` is its meter; `context` is how many tokens the model takes, where the engine knows. `last_search`
+    and `last_direction` are what its row reports, `last_probe` what the density of good perturbations is read from,
+    `trained` the steps of its trainer.
     """
 
     def __init__(self, run: Run, *, method: str, seed: int, options: Mapping[str, Any]) -> None:
         self._run, self.method, self.seed, self.options = run, method, seed, options
         self.folder = f"methods/{method}/{seed}"
+        self._weights = functools.partial(weights_files, run, folder=self.folder)
         self._journal = store.Journal(run.root / self.folder / "journal")
         self.train_problems, self.selection_problems = run.problems.train[seed], run.problems.selection
         self.group = run.spec.sampling.group
         self._base_group = run.spec.budget // len(self.train_problems)  # more than `group` where problems are few
         self.budget = Budget(train=len(self.train_problems) * self._base_group, selection=run.spec.selection_total)
         self.temperature = run.spec.sampling.temperature
-        self.max_tokens = run.max_tokens
+        self.max_tokens, self.context = run.max_tokens, run.engine.limits().context
         self.base = run.base
         self._drawn: dict[str, Problem] = {}
         self.last_search: Search | None = None
@@ -159,77 +160,63 @@ class Stages:
 
         def work() -> tuple[Direction, Cost]:
             weighing.require_signal(weighed)
-            return self._gradient(weighed, policy, goal, out=f"directions/{self.seed}/{key}.safetensors")
+            out = f"directions/{self.seed}/{key}.safetensors"
+            return gradients.shared(self._run, weighed, policy, goal, out=out, method=self.method)
 
         self.last_direction = self._call("direct", key, work)
         return self.last_direction
 
-    def _gradient(
-        self, weighed: GradientBatch, policy: Policy, objective: Objective, *, out: str
-    ) -> tuple[Direction, Cost]:
-        """Another method may have asked for the same gradient: then it is read, and charged all the same."""
-        stored = self._run.root / f"{out}.json"
-        if not stored.exists():
-            label = f"{self.method}: gradient of {int(weighed.normaliser)} rollouts"
-            watch = Stopwatch()
-            raw = self._run.engine.gradient(
-                weighed,
-                policy,
-                objective,
-                out=Path(out),
-                progress=lambda done, total: self._run.progress(label, done, total),
-            )
-            raw = replace(raw, groups_dead=weighed.groups_dead, batch_pass_rate=weighed.pass_rate)
-            cost = watch.cost()._replace(train_tokens=raw.tokens)
-            store.write_json(stored, {"direction": raw, "cost": cost._asdict()})
-        entry = store.read_json(stored)
-        direction: Direction = entry["direction"]
-        self._check_gap(direction)
-        return direction, Cost(**entry["cost"])
-
-    def _check_gap(self, direction: Direction) -> None:
-        limit, gap = self._run.spec.sampling.logprob_gap, direction.logprob_gap
-        if gap is not None and not gap <= limit:
-            raise HarnessError(
-                f"trainer and sampler disagree by {gap:.3g} nats on a token (limit sampling.logprob_gap = {limit}): "
-                "the gradient would be of another policy. Use --set engine.dtype=float32, or raise the limit knowingly."
-            )
-
     def transform(self, raw: Direction, kind: str) -> Direction:
         """The direction of `kind` made from a raw gradient (harness/directions.py)."""
-        out = f"{self.folder}/direction.safetensors"
-
-        def work() -> tuple[Direction, Cost]:
-            watch = Stopwatch()
-            return directions.transform(raw, kind, root=self._run.root, out=out), watch.cost()
-
-        self.last_direction = self._call("transform", [raw.digest, kind], work)
-        return self.last_direction
+        root = self._run.root
+        return self._make(
+            "transform", [raw.digest, kind], lambda out: directions.transform(raw, kind, root=root, out=out)
+        )
 
     def randomise(self, direction: Direction) -> Direction:
         """A Gaussian direction with the per-tensor norms of `direction` (a control)."""
-        out = f"{self.folder}/random.safetensors"
 
-        def work() -> tuple[Direction, Cost]:
-            watch = Stopwatch()
-            return directions.random_like(direction, seed=self.seed, root=self._run.root, out=out), watch.cost()
+        def make(out: str) -> Direction:
+            return directions.random_like(direction, seed=self.seed, root=self._run.root, out=out)
 
-        self.last_direction = self._call("randomise", direction.digest, work)
-        return self.last_direction
+        return self._make("randomise", direction.digest, make)
 
     def displacement(self, start: Policy, end: Policy) -> Direction:
         """The way from one trained policy to another as a direction (step 0: `start`, step 1: `end`)."""
-        out = f"{self.folder}/displacement-{end.id}.safetensors"
+
+        def make(out: str) -> Direction:
+            with self._weights([start, end]) as files:
+                return directions.between(*files, root=self._run.root, out=out)
+
+        return self._make("displacement", [start.id, end.id], make)
+
+    def trend(self, start: Policy, ends: Sequence[Policy], times: Sequence[float]) -> Direction:
+        """The steady part of the way from `start` through `ends`, which it met at `times` (directions.trend)."""
+
+        def make(out: str) -> Direction:
+            with self._weights([start, *ends]) as (first, *others):
+                return directions.trend(first, others, times=times, root=self._run.root, out=out)
+
+        return self._make("trend", [start.id, [end.id for end in ends], list(times)], make)
+
+    def superpose(self, start: Policy, moves: Sequence[Move]) -> Direction:
+        """The sum of noise moves at `start` as a direction (directions.superpose)."""
+
+        def make(out: str) -> Direction:
+            with self._weights([start]) as (first,):
+                return directions.superpose(first, moves, root=self._run.root, out=out)
+
+        return self._make("superpose", [start.id, list(moves)], make)
+
+    def _make(self, stage: str, arguments: Any, make: Callable[[str], Direction]) -> Direction:
+        """Every call has a file of its own: policies refer to what it wrote."""
+        out = f"{self.folder}/{stage}-{store.fingerprint(arguments)}.safetensors"
 
         def work() -> tuple[Direction, Cost]:
             watch = Stopwatch()
-            with tempfile.TemporaryDirectory() as folder:
-                ends = [Path(folder) / name for name in ("start", "end")]
-                for policy, path in zip((start, end), ends, strict=True):
-                    self._run.engine.trainer(policy, Optimizer(lr=0.0)).checkpoint(path)
-                return directions.between(*ends, root=self._run.root, out=out), watch.cost()
+            return make(out), watch.cost()
 
-        self.last_direction = self._call("displacement", [start.id, end.id], work)
+        self.last_direction = self._call(stage, arguments, work)
         return self.last_direction
 
     def search(self, direction: Direction, *, origin: Policy | None = None, share: float = 1.0) -> Search:
@@ -243,15 +230,34 @@ class Stages:
         return self.last_search
 
     def _search(self, direction: Direction, origin: Policy, share: float) -> tuple[Search, Cost]:
-        problems, samples = self._race_sizes(len(self._run.spec.search.kl_targets) + 1, share)
-        race = searching.Race(
-            run=self._run,
-            method=self.method,
-            seed=self.seed,
-            problems=self.selection_problems[:problems],
-            samples=samples,
-        )
-        return searching.line_search(race, direction, origin)
+        left = min(self.budget.selection_left, int(share * self.budget.selection))
+        return searching.line_search(self._race(left), direction, origin)
+
+    def path(self, searches: Sequence[Search], *, share: float) -> Search:
+        """Several searches of `share` each, one from where the other ended, as one: KL is from the first one's origin.
+
+        Its candidates are that origin and the winner of every search that moved. Draws nothing.
+        """
+
+        def work() -> tuple[Search, Cost]:
+            watch = Stopwatch()
+            race = self._race(int(share * self.budget.selection))  # that of the first search
+            return searching.path(race, searches), watch.cost()
+
+        self.last_search = self._call("path", [list(searches), share], work)
+        return self.last_search
+
+    def _race(self, rollouts: int) -> searching.Race:
+        """A line search that costs at most `rollouts`. Raises UsageError when no step could be scored."""
+        candidates = len(self._run.spec.search.kl_targets) + 1
+        if rollouts < candidates:
+            raise UsageError(
+                f"{self.method} has {rollouts} selection rollouts for a search among {candidates} steps, of "
+                f"{self.budget.selection} in all: raise --selection-budget, or give fewer search.kl_targets"
+            )
+        problems, samples = racing.sizes(rollouts, candidates, **self._wanted())
+        own = self.selection_problems[:problems]
+        return searching.Race(run=self._run, method=self.method, seed=self.seed, problems=own, samples=samples)
 
     def select(self, contenders: Sequence[Contender], *, cautious: bool = False) -> Search:
         """Score contenders (checkpoints, temperatures, ...) on the selection split, the most cautious first."""
@@ -277,13 +283,15 @@ class Stages:
         return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
 
     def probe(self, contenders: Sequence[Contender], problems: Sequence[Problem], *, temperature: float) -> Search:
-        """Score contenders on training problems, one completion each, the base first; charged as training rollouts.
+        """Score contenders on training problems, one completion each; charged as training rollouts.
 
         A candidate's `step` is that of its last move. Nothing is chosen by caution: `chosen` is `best`.
         """
         arguments = [list(contenders), [p.id for p in problems], temperature]
-        self.last_probe = self._call("probe", arguments, lambda: self._probe(contenders, problems, temperature))
-        return self.last_probe
+        found = self._call("probe", arguments, lambda: self._probe(contenders, problems, temperature))
+        if contenders[0].policies == (self.base,):  # a density is one of scores above the base's
+            self.last_probe = found
+        return found
 
     def _probe(
         self, contenders: Sequence[Contender], problems: Sequence[Problem], temperature: float
@@ -306,17 +314,9 @@ class Stages:
 
     def _sizes(self, candidates: int) -> tuple[int, int]:
         """Problems and samples for each candidate, out of what is left of the selection budget."""
-        return stepping.selection_sizes(self._selection_left(candidates), candidates, **self._wanted())
-
-    def _race_sizes(self, candidates: int, share: float) -> tuple[int, int]:
-        """Problems of a whole race and samples of each, out of what it may spend of the selection budget."""
-        left = min(self._selection_left(candidates), int(share * self.budget.selection))
-        return racing.sizes(left, candidates, **self._wanted())
-
-    def _selection_left(self, candidates: int) -> int:
         if self.budget.selection_left < candidates:
             self.budget.require(selection=candidates)
-        return self.budget.selection_left
+        return stepping.selection_sizes(self.budget.selection_left, candidates, **self._wanted())
 
     def _wanted(self) -> dict[str, int]:
         spec = self._run.spec.search

@@ -1,12 +1,14 @@
 """A trainer as a method sees it: optimizer steps that are journalled, so that a resumed method finds them done.
 
-Does: keep the last state (weights and moments) on disk; drop checkpoints that nobody keeps.
+Does: keep the last state (weights and moments) on disk; drop checkpoints that nobody keeps; hand out weights as files.
 Doesn't: compute a gradient or hold weights: the engine's trainer does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -91,6 +93,23 @@ class StageTrainer:
 
     def _state(self, number: int) -> Path:
         return self._run.root / f"{self._folder}/state-{number:04d}.safetensors"
+
+
+@contextmanager
+def weights_files(run: Run, policies: Sequence[Policy], *, folder: str) -> Iterator[list[Path]]:
+    """A file of fp32 weights for each policy; a checkpoint's own, which is not rounded to the run's weight type.
+
+    The others are in `folder` of the run, for as long as they are asked for.
+    """
+    with tempfile.TemporaryDirectory(dir=run.root / folder) as own:
+        files = []
+        for policy in policies:
+            if policy.moves and policy.moves[-1].kind == "checkpoint":
+                files.append(run.root / policy.moves[-1].path)
+                continue
+            files.append(Path(own) / f"{policy.id}.safetensors")
+            run.engine.trainer(policy, Optimizer(lr=0.0)).checkpoint(files[-1])
+        yield files
 
 
 def _seen(batch: GradientBatch, policy: Policy, *, loss: float = 0.0, grad_norm: float = 0.0) -> TrainStep:

@@ -38,7 +38,7 @@ def gains(found: Results) -> list[FormatGain]:
         ]
         if any(base != other for base, other in pairs):
             lenient = [(_free(base), _free(other)) for base, other in pairs]
-            rows.append(FormatGain(method, leaderboard.comparison(pairs), leaderboard.comparison(lenient)))
+            rows.append(FormatGain(found.label(method), leaderboard.comparison(pairs), leaderboard.comparison(lenient)))
     return rows if any(gain.strict != gain.free for gain in rows) else []
 
 

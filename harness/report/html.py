@@ -197,7 +197,7 @@ def _batches(found: Results) -> str:
     rows, expected = [], functools.cache(lambda seed: _expected_dead(found, seed))
     for (method, seed), done in found.finished.items():
         d = done.direction
-        if d is not None:
+        if d is not None and d.groups_used:  # else it comes from no batch
             groups = d.groups_used + d.groups_dead
             dead = (d.groups_dead / max(groups, 1), expected(seed))
             cells = (d.batch_pass_rate, *dead, d.snr, d.agreement, d.half_cosine)
@@ -242,7 +242,9 @@ def _densities(found: Results) -> str:
 def _costs(found: Results) -> str:
     head = ("method", "train_rollouts", "selection_rollouts", "eval_rollouts", "gen_tokens", "train_tokens",
             "verifier_calls", "updates", "wall_seconds", "cpu_seconds")  # fmt: skip
-    return _grid(head, [[r["method"], *(console.number(r[c] or 0, 0) for c in head[1:])] for r in found.aggregate])
+    return _grid(
+        head, [[leaderboard.label(r), *(console.number(r[c] or 0, 0) for c in head[1:])] for r in found.aggregate]
+    )
 
 
 def _statuses(found: Results) -> str:

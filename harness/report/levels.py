@@ -50,7 +50,7 @@ def rows(found: Results) -> list[dict[str, Any]]:
             mean, low, high = _interval(rates_SP)
             out.append(
                 {
-                    "method": method, "level": level, "problems": rates_SP.shape[1], "seeds": len(evaluations),
+                    "method": found.label(method), "level": level, "problems": rates_SP.shape[1], "seeds": len(evaluations),
                     "pass@1": mean, "ci_low": low, "ci_high": high,
                     f"pass@{K}": float(np.mean(wide)) if wide else math.nan,
                 }

@@ -37,6 +37,10 @@ class Results:
     def aggregate(self) -> list[Row]:
         return [row for row in self.rows if row["seed"] == "all"]
 
+    def label(self, method: str) -> str:
+        """The method as tables name it."""
+        return next(leaderboard.label(row) for row in self.aggregate if row["method"] == method)
+
     def probes_of(self, method: str) -> list[Search]:
         """One for each seed in which the method probed perturbations."""
         return [probe for (name, _), probe in sorted(self.probes.items()) if name == method]
@@ -63,7 +67,7 @@ def pairs(results: Results, focus: str = FOCUS) -> list[dict[str, Any]]:
     if focus not in results.methods:
         return []
     others = [method for method in results.methods if method != focus]
-    return [{"method": focus, "other": other, **_difference(results, focus, other)} for other in others]
+    return [{"method": focus, "other": results.label(other), **_difference(results, focus, other)} for other in others]
 
 
 def _difference(results: Results, focus: str, other: str) -> dict[str, Any]:

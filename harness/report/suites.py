@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness import console
+from harness import console, leaderboard
 from harness.report import contrasts, density, frontier, results
 from harness.report.results import Results
 from harness.suiting import Suite
@@ -59,7 +59,7 @@ def _add_gains(table: Table, labels: list[str], found: Results) -> None:
     for row in found.aggregate:
         status = "" if row["status"] == "ok" else str(row["status"])
         scores = (console.number(row["base_pass@1"]), console.number(row["pass@1"]), console.gain(row))
-        table.add_row(*labels, str(row["method"]), *scores, status)
+        table.add_row(*labels, leaderboard.label(row), *scores, status)
 
 
 def _contrasts(runs: list[tuple[Mapping[str, str], Results]]) -> Table:

@@ -40,7 +40,7 @@ def cells(row: Row) -> list[str]:
     """The columns of MARKDOWN for one row."""
     number = console.number
     return [
-        str(row["method"]), number(row["pass@1"]), console.gain(row), number(row["p_value"], 4), number(row["greedy"]),
+        leaderboard.label(row), number(row["pass@1"]), console.gain(row), number(row["p_value"], 4), number(row["greedy"]),
         number(row["pass@16"]), number(row["format"]), number(row["format_free"]), number(row["kl"]),
         number(row["train_rollouts"], 0), console.total_rollouts(row),
     ]  # fmt: skip

@@ -119,7 +119,7 @@ class Tabular:
         if not parts:
             raise NoSignal("the batch holds no live group")
         ascent = {name: -total / batch.normaliser for name, total in _sum(parts, tables).items()}
-        norms = {name: float(t.norm()) for name, t in self.base.items()}
+        norms = {name: float(t.norm()) for name, t in tables.items()}
         path = self.root / out
         store.write_via(path, lambda temporary: save_file(ascent, temporary, {"weight_norms": json.dumps(norms)}))
         digest = store.digest(path)

@@ -26,10 +26,13 @@ OPTIONS: Mapping[str, Any] = {"direction": "per_tensor"}
 
 def one_shot_direction(stages: Stages, *, shuffle: bool = False) -> Direction:
     """Sample, weigh, direct, transform: the direction of `stages.options["direction"]`."""
-    kind = str(stages.options["direction"])
-    scheme = "positives_only" if kind == "positives_only" else "grpo"
-    weighed = stages.weigh(stages.base_batch(), scheme=scheme, shuffle=shuffle)
-    return stages.transform(stages.direct(weighed, stages.base), kind)
+    weighed = stages.weigh(stages.base_batch(), scheme=scheme(stages), shuffle=shuffle)
+    return stages.transform(stages.direct(weighed, stages.base), str(stages.options["direction"]))
+
+
+def scheme(stages: Stages) -> str:
+    """How the batch is weighed for the direction of the options."""
+    return "positives_only" if stages.options["direction"] == "positives_only" else "grpo"
 
 
 class OneShot:

@@ -26,3 +26,38 @@ def harness_register_methods(register: Register) -> None:
         "harness_methods.random_search:RandomSearch",
         summary="Gaussian perturbations of the base, the best of them (RandOpt)",
     )
+    register(
+        "random_search_vote",
+        "harness_methods.random_search:RandomSearchVote",
+        summary="the majority's answer among the best perturbations of the base (RandOpt's ensemble)",
+    )
+    register(
+        "one_shot_k",
+        "harness_methods.one_shot_k:OneShotK",
+        summary="one_shot in k rounds, each from where the last ended",
+    )
+    register(
+        "extrapolate",
+        "harness_methods.extrapolate:Extrapolate",
+        summary="GRPO, then a line search along the way it went (RELEX)",
+    )
+    register(
+        "evolution",
+        "harness_methods.evolution:Evolution",
+        summary="evolution strategies: one searched step along a gradient estimated from noise",
+    )
+    register(
+        "majority",
+        "harness_methods.test_time:Majority",
+        summary="the base's most frequent answer of n at test time (self-consistency)",
+    )
+    register(
+        "best_of_n",
+        "harness_methods.test_time:BestOfN",
+        summary="ORACLE: the base's best of n at test time, picked by the test verdicts (pass@n)",
+    )
+    register(
+        "in_context",
+        "harness_methods.in_context:InContext",
+        summary="the base with a solved problem before every prompt, no training",
+    )

@@ -1,8 +1,9 @@
-"""RandOpt (Gan & Isola 2603.12228): Gaussian perturbations of the base, the best of them, no gradient.
+"""RandOpt (Gan & Isola 2603.12228): Gaussian perturbations of the base, no gradient: the best one, or a vote of the best.
 
-Does: score perturbations and the base greedily on the same training problems, hand the best to the selection split
-beside the zero step, and take the winner.
-Doesn't: step along anything, write a weight file, or vote: what is evaluated is one policy.
+Does: score perturbations and the base greedily on the same training problems. `random_search` hands the best to the
+selection split beside the zero step, and takes the winner. `random_search_vote` lets the best answer greedily and takes
+the majority's answer, as the paper does.
+Doesn't: step along anything, or write a weight file.
 
 Departures from the paper and its published code, numbered:
 1. Every tensor draws its own noise. The published code seeds every tensor alike, so all tensors of one shape move
@@ -14,9 +15,10 @@ Departures from the paper and its published code, numbered:
    version, 64 problems in each of the three domains (16,128 greedy rollouts): .01 changes little, .02 to .07 hold the
    good ones, at .10 most and at .15 all are worse than the base.
 4. Sigmas take turns instead of being drawn: each gets equally many perturbations.
-5. The best of a noisy probe is inflated, so the best `keep` meet again on the selection split, at the run's
-   temperature. The paper ranks by the training score alone, and evaluates greedily: its figure is the row's `greedy`.
-6. One policy, not the majority vote of the best 50: a vote spends 50 completions a problem at test time.
+5. `random_search`: the best of a noisy probe is inflated, so the best `keep` meet again on the selection split, at the
+   run's temperature, and one policy is left. The paper ranks by the training score alone, and evaluates greedily.
+6. `random_search_vote`: 8 policies vote where the paper's headline has 50 of 5,000. Nothing is spent on selection; at
+   test time each problem costs 8 completions, which the row counts.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from harness import seeds
 from harness.contracts import Spending
 from harness.errors import UsageError
 from harness.stages import Stages
-from harness.types import Candidate, Contender, Move, Policy
+from harness.types import Candidate, Contender, Move, Policy, Search
 
 
 class RandomSearch:
@@ -46,18 +48,39 @@ class RandomSearch:
         return Spending(passes=0)
 
     def run(self, stages: Stages) -> Contender:
-        perturbed = perturbations(stages)
-        problems = stages.train_problems[: stages.budget.train_left // (len(perturbed) + 1)]
-        if not problems:
-            raise UsageError(
-                f"a budget of {stages.budget.train} rollouts cannot score {len(perturbed)} perturbations and the base "
-                "on one problem each: lower --set method.random_search.perturbations=..."
-            )
-        contenders = [Contender(policies=(policy,)) for policy in (stages.base, *perturbed)]
-        base, *tried = stages.probe(contenders, problems, temperature=0.0).candidates
-        best = sorted(tried, key=_accuracy, reverse=True)[: int(stages.options["keep"])]
-        finalists = [Contender(policies=(candidate.policy,)) for candidate in (base, *best)]
+        probe = probed(stages)
+        finalists = [Contender(policies=(policy,)) for policy in (stages.base, *best(stages, probe))]
         return finalists[stages.select(finalists).chosen]
+
+
+class RandomSearchVote:
+    """Options as those of random_search; the best `keep` vote. With equal options the two share one probe."""
+
+    name, version = "random_search_vote", 1
+    options: Mapping[str, Any] = {**RandomSearch.options, "keep": 8}
+
+    def run(self, stages: Stages) -> Contender:
+        voters = best(stages, probed(stages))
+        return Contender(policies=tuple(voters), temperature=0.0, n=1, combine="vote")
+
+
+def probed(stages: Stages) -> Search:
+    """The base and all perturbations, each scored greedily on the same problems. Raises UsageError."""
+    perturbed = perturbations(stages)
+    problems = stages.train_problems[: stages.budget.train_left // (len(perturbed) + 1)]
+    if not problems:
+        raise UsageError(
+            f"a budget of {stages.budget.train} rollouts cannot score {len(perturbed)} perturbations and the base "
+            f"on one problem each: lower --set method.{stages.method}.perturbations=..."
+        )
+    contenders = [Contender(policies=(policy,)) for policy in (stages.base, *perturbed)]
+    return stages.probe(contenders, problems, temperature=0.0)
+
+
+def best(stages: Stages, probe: Search) -> list[Policy]:
+    """The `keep` perturbations that scored best, the best first; of equals the earlier."""
+    ranked = sorted(probe.candidates[1:], key=_accuracy, reverse=True)
+    return [candidate.policy for candidate in ranked[: int(stages.options["keep"])]]
 
 
 def perturbations(stages: Stages) -> list[Policy]:
@@ -65,7 +88,7 @@ def perturbations(stages: Stages) -> list[Policy]:
     count, keep = int(stages.options["perturbations"]), int(stages.options["keep"])
     sigmas = [float(sigma) for sigma in stages.options["sigmas"]]
     if count < 1 or keep < 1 or not sigmas or min(sigmas) <= 0:
-        raise UsageError("method.random_search wants perturbations and keep of at least 1 and sigmas above 0")
+        raise UsageError(f"method.{stages.method} wants perturbations and keep of at least 1 and sigmas above 0")
     moves = [
         Move(kind="noise", path="", digest=f"{seeds.seed_for(stages.seed, 'random_search', sample_idx=i):016x}",
              step=sigmas[i % len(sigmas)])

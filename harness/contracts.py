@@ -207,14 +207,13 @@ class Domain(Protocol):
 
 class Spending(NamedTuple):
     """What a method uses at most, for `--dry-run`: shares of its two budgets; `passes`, gradients taken of each training
-    rollout; whether it keeps an optimizer; completions of a test problem: `n` (0: the run's) of each of `policies`."""
+    rollout; whether it keeps an optimizer; `tests`, completions of a test problem where they are not the run's (0)."""
 
     train: float = 1.0
     selection: float = 1.0
     passes: float = 1.0
     optimizer: bool = False
-    n: int = 0
-    policies: int = 1
+    tests: int = 0
 
 
 class Method(Protocol):

@@ -81,13 +81,10 @@ def spends(method: Method, options: Mapping[str, object]) -> Spending:
 
 
 def stage(spec: RunSpec, name: str, used: Spending, sizes: Sizes) -> Stage:
-    train, ways = round(used.train * sizes.train), used.policies * max(1, used.n)
-    samples = used.n or spec.evaluation.samples
-    wide = name in spec.evaluation.wide_methods and ways == 1
-    more = max(0, spec.evaluation.wide_samples - samples) if wide else 0
-    tests = (
-        used.policies * test * (samples + 1) + more * min(spec.evaluation.wide_problems, test) for test in sizes.tests
-    )
+    train, samples = round(used.train * sizes.train), spec.evaluation.samples
+    wide = name in spec.evaluation.wide_methods and not used.tests
+    more, each = max(0, spec.evaluation.wide_samples - samples) if wide else 0, used.tests or samples + 1
+    tests = (each * test + more * min(spec.evaluation.wide_problems, test) for test in sizes.tests)
     return Stage(name, train, round(used.selection * spec.selection_total), sum(tests), used.passes * train, used)
 
 

@@ -53,12 +53,11 @@ def _problems(root: Path) -> list[Any]:
 
 
 def test_a_vote_is_counted_by_its_completions() -> None:
-    """A vote of 8 completions, and one of 3 policies with 4: the wide draws are for single completions only."""
+    """The wide draws are for methods whose completions count one by one."""
     spec = config.load("tabular", file=None, changes={}, sets=("evaluation.problems=10",))
     sizes = Sizes(4096, (10, 5), 0, "")
     assert planning.stage(spec, "base", Spending(), sizes).evaluation == 15 * 5 + 60 * (10 + 5)
-    assert planning.stage(spec, "base", Spending(n=8), sizes).evaluation == 15 * (8 + 1)
-    assert planning.stage(spec, "base", Spending(policies=3), sizes).evaluation == 15 * 3 * (4 + 1)
+    assert planning.stage(spec, "base", Spending(tests=9), sizes).evaluation == 15 * 9
 
 
 def model(folder: Path, *, parameters: int) -> Path:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from harness import seeds
+from harness.contracts import Spending
 from harness.errors import NoSignal, UsageError
 from harness.stages import Stages
 from harness.types import Contender, Move
@@ -37,6 +38,9 @@ class Evolution:
 
     name, version = "evolution", 1
     options: Mapping[str, Any] = {"population": 256, "sigma": 0.02, "antithetic": True, "temperature": 0.0}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(passes=0)
 
     def run(self, stages: Stages) -> Contender:
         moves = perturbations(stages)

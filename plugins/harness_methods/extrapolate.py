@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.errors import NoSignal
 from harness.stages import Stages
 from harness.types import Contender, Policy
@@ -33,6 +34,9 @@ class Extrapolate:
     options: Mapping[str, Any] = {
         "steps": 16, "rank_one": True, "scheme": "grpo", **grpo.LOSS, **iterating.OPTIONS, "checkpoints": 8,
     }  # fmt: skip
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(passes=int(options["epochs"]), optimizer=True)
 
     def run(self, stages: Stages) -> Contender:
         kept = trained(stages)

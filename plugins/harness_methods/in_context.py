@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.errors import NoSignal, UsageError
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
@@ -28,6 +29,9 @@ class InContext:
 
     name, version = "in_context", 1
     options: Mapping[str, Any] = {"tries": 7, "separator": "\n\n"}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(passes=0)
 
     def run(self, stages: Stages) -> Contender:
         if int(stages.options["tries"]) < 1:

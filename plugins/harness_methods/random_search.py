@@ -59,6 +59,9 @@ class RandomSearchVote:
     name, version = "random_search_vote", 1
     options: Mapping[str, Any] = {**RandomSearch.options, "keep": 8}
 
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending(selection=0, passes=0, tests=int(options["keep"]))
+
     def run(self, stages: Stages) -> Contender:
         voters = best(stages, probed(stages))
         return Contender(policies=tuple(voters), temperature=0.0, n=1, combine="vote")

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.errors import UsageError
 from harness.stages import Stages
 from harness.types import Contender
@@ -30,6 +31,9 @@ class Majority:
     name, version = "majority", 1
     options = OPTIONS
 
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return _spends(options)
+
     def run(self, stages: Stages) -> Contender:
         return _many(stages, combine="vote")
 
@@ -40,8 +44,15 @@ class BestOfN:
     name, version = "best_of_n", 1
     options = OPTIONS
 
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return _spends(options)
+
     def run(self, stages: Stages) -> Contender:
         return _many(stages, combine="oracle")
+
+
+def _spends(options: Mapping[str, Any]) -> Spending:
+    return Spending(train=0, selection=0, passes=0, tests=int(options["n"]) + 1)
 
 
 def _many(stages: Stages, *, combine: str) -> Contender:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness import store
 from harness.budget import Cost
 from harness.run import Run
 from harness.sampling import Draw, Judged, RolloutBatch
-from harness.types import Contender, Outcome, Problem, Score
+from harness.types import Contender, Outcome, Policy, Problem, Score
 
 
 @store.record
@@ -125,15 +125,8 @@ def _test(
 ) -> tuple[Score, Cost]:
     batches, cost = [], Cost()
     for policy in contender.policies:
-        draw = Draw(
-            purpose="test",
-            policy=policy,
-            temperature=temperature,
-            samples=samples,
-            max_tokens=run.max_tokens,
-            first=first,
-            prefix=contender.prefix,
-        )
+        draw = test_draw(contender, policy, temperature=temperature, samples=samples, max_tokens=run.max_tokens)
+        draw = replace(draw, first=first)
         kind = "greedy" if temperature == 0 else f"{samples} samples"
         label = f"{method}: test {len(problems)} problems, {kind}"
         ((batch, spent),) = run.collect(
@@ -142,6 +135,18 @@ def _test(
         batches.append(batch)
         cost = cost.plus(spent._replace(eval_rollouts=len(problems) * samples))
     return score_of(batches, problems, combine=contender.combine), cost
+
+
+def test_draw(contender: Contender, policy: Policy, *, temperature: float, samples: int, max_tokens: int) -> Draw:
+    """What one policy of a contender is asked for on test problems."""
+    return Draw(
+        purpose="test",
+        policy=policy,
+        temperature=temperature,
+        samples=samples,
+        max_tokens=max_tokens,
+        prefix=contender.prefix,
+    )
 
 
 def _joined(score: Score, extra: Score) -> Score:

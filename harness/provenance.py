@@ -73,6 +73,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
         "sources": run.problems.names._asdict(),
         "splits": {name: len(problems) for name, problems in splits(run).items()},
         "data_hashes": data_hashes(run),
+        "max_tokens": run.max_tokens,
     }
     lines = [{"split": name, "problem": problem} for name, problems in splits(run).items() for problem in problems]
     store.write_lines(run.root / "problems.jsonl", lines)

@@ -128,7 +128,7 @@ def collect(
     root, known = engine.root, {problem.id: problem for problem in problems}
     size = engine.limits().shard_rollouts
     plans = [plan_shards(draw, problems, run_seed=run_seed, rollouts=size) for draw in draws]
-    folders = [_folder(draw, problems, run_seed) for draw in draws]
+    folders = [folder_of(draw, problems, run_seed) for draw in draws]
     planned = {  # by place: two equal draws are one
         (folder, i): _Planned(shard, draw.policy, folder, i)
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
@@ -222,7 +222,7 @@ def _request(draw: Draw, problem: Problem, run_seed: int, idxs: tuple[int, ...])
     )
 
 
-def _folder(draw: Draw, problems: Sequence[Problem], run_seed: int) -> str:
+def folder_of(draw: Draw, problems: Sequence[Problem], run_seed: int) -> str:
     """Named by content, so that methods which ask for the same draws share them."""
     key = store.fingerprint([draw, [problem.id for problem in problems]])
     return f"{run_seed}/{draw.purpose.replace('/', '-')}-{key[:12]}"
@@ -316,3 +316,11 @@ def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
             )
             for row in range(first, first + count)
         )
+
+
+def texts(root: Path, folder: str) -> Iterator[str]:
+    """All completions of a draw (`folder_of`), without their tokens."""
+    for path in sorted((root / "rollouts" / folder).glob("shard-*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            whole, ends = file.get_tensor("text").tobytes(), np.cumsum(file.get_tensor("text_lengths")).tolist()
+        yield from (whole[start:end].decode() for start, end in itertools.pairwise([0, *ends]))

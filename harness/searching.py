@@ -19,7 +19,7 @@ from harness.budget import Cost, Stopwatch
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.stepping import Solved
-from harness.types import Candidate, Direction, Move, Policy, Problem, Rollout, Score, Search
+from harness.types import Candidate, Direction, FloatArray, Move, Policy, Problem, Rollout, Score, Search
 
 ZERO = Solved(step=0.0, kl=0.0, target=0.0)
 
@@ -155,16 +155,29 @@ def _kl(race: Race, rollouts: Sequence[Rollout], origin: Policy, policy: Policy)
 
 
 def entropy(run: Run, batches: Sequence[RolloutBatch], policy: Policy, temperature: float) -> tuple[float | None, Cost]:
-    """Mean entropy per token on the policy's own completions, as the sampler told it; none for greedy draws."""
+    """Mean entropy per token on the policy's own completions; none for greedy draws."""
     if temperature == 0:
         return None, Cost()
     watch = Stopwatch()
     rollouts = [r for batch in batches for problem_id in batch.problem_ids for r in batch.group(problem_id)]
-    entropies = [rollout.entropies for rollout in rollouts if rollout.entropies is not None]
-    if len(entropies) < len(rollouts):
-        scores = run.engine.score(rollouts, policy, temperature=temperature)
-        entropies = [score.entropy_T for score in scores]
-    return float(np.concatenate(entropies).mean()), watch.cost()
+    return float(np.concatenate(_entropies(run, rollouts, policy, temperature)).mean()), watch.cost()
+
+
+def sums(run: Run, batch: RolloutBatch, policy: Policy) -> tuple[dict[str, tuple[float, ...]], Cost]:
+    """Each rollout's token entropies added up, by problem in the order of its group."""
+    watch, found = Stopwatch(), {}
+    for problem_id in batch.problem_ids:
+        entropies = _entropies(run, batch.group(problem_id), policy, batch.temperature)
+        found[problem_id] = tuple(float(entropy_T.sum(dtype=np.float64)) for entropy_T in entropies)
+    return found, watch.cost()
+
+
+def _entropies(run: Run, rollouts: Sequence[Rollout], policy: Policy, temperature: float) -> list[FloatArray]:
+    """Of the distribution of every token, as the sampler told it, else by scoring."""
+    told = [rollout.entropies for rollout in rollouts if rollout.entropies is not None]
+    if len(told) == len(rollouts):
+        return told
+    return [score.entropy_T for score in run.engine.score(rollouts, policy, temperature=temperature)]
 
 
 def _stepped(origin: Policy, direction: Direction, step: float) -> Policy:

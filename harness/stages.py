@@ -13,9 +13,10 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness import directions, evaluating, gradients, racing, searching, stepping, store, weighing
+from harness import directions, evaluating, gradients, history, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
 from harness.errors import UsageError
@@ -131,11 +132,12 @@ class Stages:
         shuffle: bool = False,
         rewards: Rewards | None = None,
         whole: bool = False,
+        group: int = 0,
     ) -> WeighedBatch:
         """Advantages per group; `shuffle` permutes the rewards within each group first (a control).
 
         `rewards` by problem replace those of the verdicts; `whole` keeps rollouts of weight 0, for losses with an
-        entropy or KL term.
+        entropy or KL term. A group is all rollouts of a problem, or every `group` of them.
         """
         return weighing.weigh(
             batch,
@@ -144,6 +146,7 @@ class Stages:
             scheme=scheme,
             shuffle_seed=self.seed if shuffle else None,
             whole=whole,
+            group=group,
         )
 
     def pair(self, batch: RolloutBatch, *, per_problem: int) -> PairedBatch:
@@ -152,6 +155,14 @@ class Stages:
 
     def _problems_of(self, batch: RolloutBatch) -> list[Problem]:
         return [self._drawn[problem_id] for problem_id in batch.problem_ids]
+
+    def entropies(self, batch: RolloutBatch, policy: Policy) -> Mapping[str, Sequence[float]]:
+        """The summed token entropy of every rollout, by problem: as the sampler told it, else by scoring."""
+        return self._call("entropies", [batch.folder, policy.id], lambda: searching.sums(self._run, batch, policy))
+
+    def history(self, source: str) -> Mapping[str, Sequence[float]]:
+        """Accuracies of a recorded run by problem (harness/history.py), read once: a resumed run has the same."""
+        return self._call("history", source, lambda: (history.read(Path(source)), Cost()))
 
     def direct(self, weighed: GradientBatch, policy: Policy, objective: Objective | None = None) -> Direction:
         """The raw ascent direction at `policy`. Raises NoSignal when every group is dead."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from harness import advantages, seeds, store
+from harness.advantages import GroupWeights
 from harness.errors import NoSignal
 from harness.sampling import RolloutBatch
 from harness.types import Outcome, Problem, WeightedGroup
@@ -168,8 +169,12 @@ def weigh(
     scheme: str = "grpo",
     shuffle_seed: int | None = None,
     whole: bool = False,
+    group: int = 0,
 ) -> WeighedBatch:
-    """Weights from the stored verdicts, or from `rewards` given by problem; with `shuffle_seed` permuted in groups."""
+    """Weights from the stored verdicts, or from `rewards` given by problem; with `shuffle_seed` permuted in groups.
+
+    `group` 0 compares all rollouts of a problem, another number every so many of them, as they were drawn.
+    """
     rewards_of: dict[str, list[float | None]] = {problem.id: [] for problem in problems}
     correct = judged = tokens = total = 0
     for entry in batch.judged():
@@ -185,7 +190,8 @@ def weigh(
             key: advantages.shuffled(group, seeds.seed_for(shuffle_seed, "shuffle", key))
             for key, group in rewards_of.items()
         }
-    weights = {key: tuple(advantages.group_advantages(group, scheme).weights_G) for key, group in rewards_of.items()}
+    found = {key: _group_weights(rewards, scheme, group) for key, rewards in rewards_of.items()}
+    weights = {key: [w for part in parts for w in part.weights_G] for key, parts in found.items()}
     read = [problem for problem in problems if whole or any(weights[problem.id])]
     return WeighedBatch(
         batch=batch,
@@ -193,13 +199,19 @@ def weigh(
         rewards=rewards_of,
         sub_batches=deal(read),
         normaliser=float(len(problems) * batch.samples),
-        groups_dead=sum(advantages.is_dead(group) for group in rewards_of.values()),
+        groups_dead=sum(part.dead for parts in found.values() for part in parts),
         pass_rate=correct / judged if judged else float("nan"),
         mean_tokens=tokens / total if total else float("nan"),
         scheme=scheme,
         shuffle_seed=shuffle_seed,
         whole=whole,
     )
+
+
+def _group_weights(rewards: Sequence[float | None], scheme: str, group: int) -> list[GroupWeights]:
+    size = group or len(rewards)
+    parts = [rewards[start : start + size] for start in range(0, len(rewards), size)]
+    return [advantages.group_advantages(part, scheme) for part in parts]
 
 
 def pair(batch: RolloutBatch, problems: Sequence[Problem], *, per_problem: int, seed: int) -> PairedBatch:

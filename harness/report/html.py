@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import console, isolation, leaderboard, stats, store
 from harness.plugins import Plugins
-from harness.report import charts, density, formats, levels, results, tables, training
+from harness.report import charts, density, formats, levels, results, saturation, subjects, tables, training, wording
 from harness.report.results import Results
 
 STYLE = """
@@ -34,7 +34,7 @@ figure { margin: 0; overflow-x: auto; background: #fff; } figcaption, .note { co
 
 
 def write(root: Path, plugins: Plugins) -> Path:
-    """Write report.html, the figure, its data and levels.csv into the run folder; returns the page's path.
+    """Write report.html, the figures, their data, levels.csv and subjects.csv into the run folder; returns the page's path.
 
     Plugins may append sections (hook `harness_report_sections`); one that fails is named on the page.
     """
@@ -44,9 +44,9 @@ def write(root: Path, plugins: Plugins) -> Path:
     extra = [section for sections in added.answers for section in sections]
     extra += [("A report section failed", f"<p>{html.escape(error)}</p>") for error in added.errors]
     store.write_text(path, page(found, _line_search(found), _training(found), extra))
-    by_level = levels.rows(found)
-    if by_level:
-        _write_csv(root / "figures/levels.csv", by_level)
+    for name, rows in (("levels", levels.rows(found)), ("subjects", subjects.rows(found))):
+        if rows:
+            _write_csv(root / f"figures/{name}.csv", rows)
     return path
 
 
@@ -117,9 +117,12 @@ def page(found: Results, figure: str, curves: str = "", extra: Sequence[tuple[st
         ("Leaderboard", _leaderboard(found) + _explained()),
         ("Paired differences", _pairs(found)),
         ("By level", _levels(found)),
+        ("Gains by subject", _subjects(found)),
         ("Format and the rest", _formats(found)),
         ("Line search", figure or "<p>No method searched a step.</p>"),
         ("Learning curves", curves),
+        ("After training accuracy has saturated", _saturation(found)),
+        ("Words of reflection", _words(found)),
         ("Batches and directions", _batches(found)),
         ("Density of good perturbations", _densities(found)),
         ("Cost", _costs(found)),
@@ -181,6 +184,34 @@ def _levels(found: Results) -> str:
         f"clustered by problem. pass@{levels.K} is unbiased, from the wide draws on some of the problems.</p>"
     )
     return _grid(shown.head, shown.lines) + note
+
+
+def _subjects(found: Results) -> str:
+    rows = subjects.rows(found)
+    if not rows:
+        return ""
+    note = (
+        "<p class=note>Test problems by subject, their number in parentheses; the base's pass@1, and gains paired by "
+        f"problem with 95 % intervals. Subjects of fewer than {subjects.FEWEST} problems are left out.</p>"
+    )
+    shown = subjects.table(rows)
+    return _grid(shown.head, shown.lines) + note
+
+
+def _saturation(found: Results) -> str:
+    shown = saturation.table(saturation.rows(found))
+    note = (
+        f"<p class=note>Saturated: the update after which a batch of training rollouts was more than "
+        f"{saturation.THRESHOLD:.0%} correct. Before and after: the best selection score of the checkpoints on either "
+        "side, the base among the first. Selection scores are not results.</p>"
+    )
+    return _grid(shown.head, shown.lines) + note if shown.lines else ""
+
+
+def _words(found: Results) -> str:
+    shown = wording.table(wording.rows(found))
+    note = "<p class=note>Sampled completions of all test sets and seeds that contain the word, in any form.</p>"
+    return _grid(shown.head, shown.lines) + note if shown.lines else ""
 
 
 def _formats(found: Results) -> str:

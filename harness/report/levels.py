@@ -23,10 +23,15 @@ Floats = npt.NDArray[np.float64]
 
 
 class Table(NamedTuple):
-    """Cells as text: one line for each method, and a second one where it has wide draws."""
+    """Cells as text, below their head."""
 
     head: list[str]
     lines: list[list[str]]
+
+    def markdown(self, title: str) -> str:
+        """The table under its title, or nothing where it has no lines."""
+        lines = [self.head, ["---"] * len(self.head), *self.lines]
+        return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) if self.lines else ""
 
 
 def levels_of(root: Path) -> dict[str, int]:
@@ -87,7 +92,7 @@ def _interval(rates_SP: Floats) -> tuple[float, float, float]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Methods down, levels across, the number of test problems in the head."""
+    """Methods down, levels across, the number of test problems in the head; a second line where there are wide draws."""
     base = [row for row in rows if row["method"] == rows[0]["method"]]
     head = ["method", "score", *(f"level {row['level']} ({row['problems']})" for row in base)]
     lines = []
@@ -106,8 +111,4 @@ def _rate(row: Mapping[str, Any]) -> str:
 def markdown(found: Results) -> str:
     """The table under its title, or nothing for a benchmark without levels."""
     own = rows(found)
-    if not own:
-        return ""
-    shown = table(own)
-    lines = [shown.head, ["---"] * len(shown.head), *shown.lines]
-    return "**By level** [95 % interval]\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(own).markdown("**By level** [95 % interval]") if own else ""

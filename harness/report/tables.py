@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness import console, leaderboard
 from harness.leaderboard import Row
-from harness.report import levels, results
+from harness.report import levels, results, saturation, subjects, wording
 
 MARKDOWN = ("method", "pass@1", "gain over base", "p", "greedy", "pass@16", "format", "format_free", "KL", "train",
             "train + selection")  # fmt: skip
@@ -47,10 +47,11 @@ def cells(row: Row) -> list[str]:
 
 
 def show_pairs(root: Path) -> None:
-    """Paired differences, and pass@1 by level as Markdown where the benchmark has levels."""
+    """Paired differences, and as Markdown what there is by level, by subject, after saturation and of words."""
     found = results.load(root)
-    pairs, by_level = results.pairs(found), levels.markdown(found)
+    pairs = results.pairs(found)
     if pairs:
         Console(width=None if Console().is_terminal else 160).print(console.pairs_table(pairs))
-    if by_level:
-        print(f"\n{by_level}")
+    for section in (levels, subjects, saturation, wording):
+        if text := section.markdown(found):
+            print(f"\n{text}")

@@ -7,6 +7,7 @@ Doesn't: know a loss. Options that are shared have one meaning here, and each me
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,21 @@ def trainer(stages: Stages) -> StageTrainer:
         raise UsageError(f"method.{stages.method}.lr must be above 0")
     decay = float(stages.options["weight_decay"])
     return stages.trainer(stages.base, Optimizer(lr=lr, weight_decay=decay, clip=clip if clip > 0 else None))
+
+
+def shares(stages: Stages, problems: int, *, steps: int) -> list[int]:
+    """What is left of the training budget, in `steps` nearly equal draws of as many problems: samples of each problem.
+
+    Raises UsageError when it does not divide by the problems, or a draw would have fewer than two samples of each.
+    """
+    left = stages.budget.train_left
+    if left % problems or not 0 < steps <= left // problems // 2:
+        raise UsageError(
+            f"{left} rollouts do not make {steps} draws with the same number, at least two, of each of {problems} "
+            f"problems: change --budget or method.{stages.method}.steps"
+        )
+    cuts = [left // problems * step // steps for step in range(steps + 1)]
+    return [b - a for a, b in itertools.pairwise(cuts)]
 
 
 def iterate(stages: Stages, live: StageTrainer, steps: int, learn: Callable[[int], None]) -> Contender:

@@ -61,3 +61,18 @@ def harness_register_methods(register: Register) -> None:
         "harness_methods.in_context:InContext",
         summary="the base with a solved problem before every prompt, no training",
     )
+    register(
+        "single_example",
+        "harness_methods.single_example:SingleExample",
+        summary="GRPO on one training example, or few (Wang et al.)",
+    )
+    register(
+        "entropy_min",
+        "harness_methods.entropy:EntropyMin",
+        summary="token entropy of self-samples minimised, no verifier (EM-FT, EM-RL)",
+    )
+    register(
+        "entropy_bonus",
+        "harness_methods.entropy:EntropyBonus",
+        summary="token entropy of self-samples raised, no verifier: the one-example paper's control",
+    )

@@ -23,7 +23,10 @@ from harness import store
 from harness.errors import UnknownName, UsageError
 from harness.types import Outcome
 
-DEFAULT_METHODS = ("base", "base_tempered", "one_shot", "one_shot_shuffled", "random_direction")
+DEFAULT_METHODS = (
+    "base", "base_tempered", "one_shot", "one_shot_shuffled", "random_direction", "grpo", "entropy_min", "single_example",
+    "rejection_sft", "random_search",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

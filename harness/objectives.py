@@ -14,7 +14,9 @@ Doesn't: sample, weigh, or hold parameters. Weights are advantages unless a meth
 | constant       | `tokens`           | sum / (N x longest allowed)    | Dr. GRPO (2503.20783); TRL "dr_grpo"           |
 
 Where it departs from its sources: ratios are to the sampler's own log-probabilities, so the first update of a batch has
-ratio 1 up to rounding; token_mean divides by the tokens of the whole batch, not of a microbatch.
+ratio 1 up to rounding; token_mean divides by the tokens of the whole batch, not of a microbatch. The KL term is not multiplied
+by the ratio, which TRL does unless use_bias_correction_kl is off (2512.02556). tests/test_trl_losses.py holds losses and
+gradients equal to TRL's.
 """
 
 from __future__ import annotations

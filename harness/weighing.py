@@ -253,6 +253,18 @@ def minibatches(batch: WeighedBatch | JoinedBatch, count: int, *, seed: int) -> 
     return dealt
 
 
+def pair_minibatches(batch: PairedBatch, count: int, *, seed: int) -> list[PairedBatch]:
+    """The pairs, dealt at random into at most `count` batches of equal size; those of one problem may part."""
+    found = [(name, one) for name, own in batch.pairs.items() for one in own]
+    order, dealt = seeds.generator(seed).permutation(len(found)).tolist(), []
+    for start in range(min(count, len(found))):
+        own: dict[str, tuple[tuple[int, int], ...]] = {}
+        for name, one in (found[i] for i in sorted(order[start::count])):
+            own[name] = (*own.get(name, ()), one)
+        dealt.append(replace(batch, pairs=own, sub_batches=(tuple(own),)))
+    return dealt
+
+
 def _only(weighed: WeighedBatch, sub_batches: Sequence[tuple[str, ...]], *, per_group: float) -> WeighedBatch:
     names = [name for part in sub_batches for name in part]
     return replace(

@@ -36,7 +36,7 @@ from harness import store
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "perf" / "results.csv"
 MEASURES = (
-    "sampling", "sampling_stage", "gradient", "racing", "two_processes", "trl", "code_verdicts", "math_verdicts", "memory",
+    "sampling", "sampling_stage", "gradient", "racing", "two_processes", "trl", "grpo", "code_verdicts", "math_verdicts", "memory",
     "reporting", "startup",
 )  # fmt: skip
 PACKAGES = ("torch", "transformers", "trl", "evalplus", "math-verify")

@@ -34,7 +34,7 @@ def measure() -> list[Row]:
         )  # fmt: skip
         scores = json.loads((subjects.run_folder(Path(folder)) / "methods/one_shot/0/scores.json").read_text())
     cost = scores["cost"]
-    tried = {batch: _peer(batch) for batch in BATCHES}
+    tried = {batch: in_trl(f"trl.train({batch})") for batch in BATCHES}
     best = min(tried, key=lambda batch: float(tried[batch]["cpu"]))
     seconds = ", ".join(f"{batch}: {found['cpu']:.0f} s" for batch, found in tried.items())
     return [
@@ -51,11 +51,11 @@ def measure() -> list[Row]:
     ]
 
 
-def _peer(batch: int) -> dict[str, Any]:
-    """TRL's seconds, from a process that has no other thing to do."""
-    interpreter = os.environ.get("HARNESS_PERF_TRL", sys.executable)
+def in_trl(call: str) -> dict[str, Any]:
+    """What a call of this package prints as JSON, from a process that has trl and no other thing to do."""
+    interpreter, module = os.environ.get("HARNESS_PERF_TRL", sys.executable), call.partition(".")[0]
     done = subprocess.run(
-        [interpreter, "-c", f"from benchmarks.perf import trl; trl.train({batch})"],
+        [interpreter, "-c", f"from benchmarks.perf import {module}; {call}"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

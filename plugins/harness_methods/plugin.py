@@ -76,3 +76,14 @@ def harness_register_methods(register: Register) -> None:
         "harness_methods.entropy:EntropyBonus",
         summary="token entropy of self-samples raised, no verifier: the one-example paper's control",
     )
+    register(
+        "rejection_sft",
+        "harness_methods.rejection_sft:RejectionSft",
+        summary="likelihood of the base batch's correct rollouts: epochs, or one searched step",
+    )
+    register(
+        "one_batch_many_steps",
+        "harness_methods.one_batch_many_steps:OneBatchManySteps",
+        summary="GRPO's updates on minibatches of the one base batch",
+    )
+    register("dpo", "harness_methods.dpo:Dpo", summary="preference for correct completions of the base batch (DPO)")

@@ -1,0 +1,34 @@
+"""GRPO's updates without its fresh rollouts: many steps on minibatches of the one base batch.
+
+Does: weigh the base batch by its groups; update by AdamW on the clipped surrogate, with ratios to the sampler (the base),
+in `epochs` passes of `updates_per_batch` minibatches of whole groups; choose among the base and `checkpoints` policies on
+the selection split.
+Doesn't: draw again. What it lacks against grpo is fresh rollouts, and against one_shot a single step.
+
+All options are grpo's, with the same meaning; only `steps` and `resample`, which are about drawing, are left out. The
+number of updates is epochs x updates_per_batch, by default that of grpo. Dead groups are in no minibatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.stages import Stages
+from harness.types import Contender
+from harness.weighing import minibatches, require_signal
+from harness_methods import grpo, offline
+
+
+class OneBatchManySteps:
+    """docs/methods.md says what every option does."""
+
+    name, version = "one_batch_many_steps", 1
+    options: Mapping[str, Any] = {"scheme": "grpo", **grpo.LOSS, "updates_per_batch": 8, **offline.OPTIONS}
+
+    def run(self, stages: Stages) -> Contender:
+        batch, count = stages.base_batch(), offline.at_least_one(stages, "updates_per_batch")
+        weighed = stages.weigh(batch, scheme=str(stages.options["scheme"]), whole=grpo.looks_at_all(stages.options))
+        require_signal(weighed)
+        goal = grpo.objective(stages, weighed)
+        return offline.train(stages, goal, lambda seed: minibatches(weighed, count, seed=seed))

@@ -1,0 +1,87 @@
+"""Rejection sampling and fine-tuning: likelihood of the base batch's verified-correct rollouts (RFT, 2308.01825).
+
+Does: keep the correct completions of the base batch, equal ones of a problem once (`dedupe`) and at most `cap` of a
+problem (0: all); raise their log-likelihood by `epochs` passes of AdamW over minibatches of about `minibatch` of them,
+the checkpoint chosen on selection; or, with mode "one_step", by one step along one full-batch gradient, transformed
+into the wanted kind of `direction` and searched as one_shot's is.
+Doesn't: draw again from the improved policy, as ReST-EM (2312.06585) and RAFT (2304.06767) do: one batch, one round.
+
+The loss is minus the sum of a completion's token log-probabilities at the sampling temperature, averaged over what is
+kept. Dividing by all tokens instead changes nothing but a constant, which AdamW ignores; dividing each completion by its
+own length would favour short ones and be no likelihood. Without dedupe and cap the one step has, in expectation, the
+direction of REINFORCE.
+
+Departures from published settings, numbered:
+1. Equal means equal text; RFT compares lists of equations.
+2. Of more than `cap` the first are kept: draws are exchangeable, so this is a choice at random. ReST-EM's cap is 10.
+3. The checkpoint is chosen on a selection split; papers train for a fixed number of epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import NoSignal, UnknownName
+from harness.objectives import PolicyGradient
+from harness.sampling import RolloutBatch
+from harness.stages import Stages
+from harness.types import Contender, Outcome
+from harness.weighing import WeighedBatch, minibatches
+from harness_methods import offline
+
+MODES = ("epochs", "one_step")
+
+
+class RejectionSft:
+    """Options: what is kept (`dedupe`, `cap`), `mode`, and what each mode wants."""
+
+    name, version = "rejection_sft", 1
+    options: Mapping[str, Any] = {
+        "mode": "epochs",
+        "dedupe": False,
+        "cap": 10,
+        "minibatch": 64,
+        "direction": "per_tensor",
+        **offline.OPTIONS,
+    }
+
+    def run(self, stages: Stages) -> Contender:
+        mode = str(stages.options["mode"])
+        if mode not in MODES:
+            raise UnknownName(f"method.{stages.method}.mode", mode, MODES)
+        weighed = verified(stages)
+        if mode == "one_step":
+            raw = stages.direct(weighed, stages.base, PolicyGradient())
+            search = stages.search(stages.transform(raw, str(stages.options["direction"])))
+            return Contender(policies=(search.winner.policy,))
+        count = max(1, round(weighed.normaliser / offline.at_least_one(stages, "minibatch")))
+        return offline.train(stages, PolicyGradient(), lambda seed: minibatches(weighed, count, seed=seed))
+
+
+def verified(stages: Stages) -> WeighedBatch:
+    """The base batch with weight 1 on every completion that is kept. Raises NoSignal when none is."""
+    batch = stages.base_batch()
+    chosen = kept(batch, dedupe=bool(stages.options["dedupe"]), cap=int(stages.options["cap"]))
+    weighed = stages.weigh(batch, scheme="reinforce", rewards=chosen)
+    if not weighed.num_groups:
+        raise NoSignal(f"none of {int(weighed.normaliser)} rollouts is correct: there is nothing to imitate")
+    return replace(weighed, normaliser=sum(map(sum, chosen.values())))
+
+
+def kept(batch: RolloutBatch, *, dedupe: bool, cap: int) -> dict[str, list[float]]:
+    """By problem, 1 for the completions to imitate and 0 for the others."""
+    correct: dict[str, list[bool]] = {name: [] for name in batch.problem_ids}
+    for entry in batch.judged():
+        correct[entry.problem_id].append(entry.verdict.outcome is Outcome.CORRECT)
+    return {name: _kept(batch, name, right, dedupe=dedupe, cap=cap) for name, right in correct.items()}
+
+
+def _kept(batch: RolloutBatch, name: str, right: list[bool], *, dedupe: bool, cap: int) -> list[float]:
+    chosen, seen = [0.0] * len(right), set()
+    for place, rollout in enumerate(batch.group(name) if any(right) else ()):
+        if right[place] and not (dedupe and rollout.text in seen) and (not cap or sum(chosen) < cap):
+            chosen[place] = 1.0
+            seen.add(rollout.text)
+    return chosen

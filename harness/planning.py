@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from harness import pipeline, sampling
+from harness import directing, pipeline, sampling
 from harness.config import RunSpec
 from harness.plugins import Plugins
 from harness.run import Run
@@ -50,6 +50,7 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         with pipeline.opened(root, spec, plugins, progress=lambda *_: None) as run:
+            directing.require(methods, run.engine)
             rate, limits = _probe(run), run.engine.limits()
             plan = [_stage(run, name) for name in methods]
     table = Table(

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness import directions, evaluating, racing, searching, stepping, store, weighing
+from harness import directing, directions, evaluating, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
@@ -155,41 +155,26 @@ class Stages:
 
         def work() -> tuple[Direction, Cost]:
             weighing.require_signal(weighed)
-            return self._gradient(weighed, policy, goal, out=f"directions/{self.seed}/{key}.safetensors")
+            out = f"directions/{self.seed}/{key}.safetensors"
+            return directing.gradient(self._run, weighed, policy, objective=goal, out=out, method=self.method)
 
         self.last_direction = self._call("direct", key, work)
         return self.last_direction
 
-    def _gradient(
-        self, weighed: GradientBatch, policy: Policy, objective: Objective, *, out: str
-    ) -> tuple[Direction, Cost]:
-        """Another method may have asked for the same gradient: then it is read, and charged all the same."""
-        stored = self._run.root / f"{out}.json"
-        if not stored.exists():
-            label = f"{self.method}: gradient of {int(weighed.normaliser)} rollouts"
-            watch = Stopwatch()
-            raw = self._run.engine.gradient(
-                weighed,
-                policy,
-                objective,
-                out=Path(out),
-                progress=lambda done, total: self._run.progress(label, done, total),
-            )
-            raw = replace(raw, groups_dead=weighed.groups_dead, batch_pass_rate=weighed.pass_rate)
-            cost = watch.cost()._replace(train_tokens=raw.tokens)
-            store.write_json(stored, {"direction": raw, "cost": cost._asdict()})
-        entry = store.read_json(stored)
-        direction: Direction = entry["direction"]
-        self._check_gap(direction)
-        return direction, Cost(**entry["cost"])
+    def hidden(self, weighed: GradientBatch, policy: Policy, *, depths: Sequence[float]) -> list[Direction]:
+        """For each layer the weighted sum of hidden states over rollouts, to be added after it: a policy steered so.
 
-    def _check_gap(self, direction: Direction) -> None:
-        limit, gap = self._run.spec.sampling.logprob_gap, direction.logprob_gap
-        if gap is not None and not gap <= limit:
-            raise HarnessError(
-                f"trainer and sampler disagree by {gap:.3g} nats on a token (limit sampling.logprob_gap = {limit}): "
-                "the gradient would be of another policy. Use --set engine.dtype=float32, or raise the limit knowingly."
-            )
+        A rollout's hidden state is its mean over completion tokens; `depths` are shares of the layers, of which each
+        gives one direction. The method says needs = ("hidden",). Raises NoSignal when every group is dead.
+        """
+        key = store.fingerprint([weighed.key, policy.id, list(depths)])
+
+        def work() -> tuple[list[Direction], Cost]:
+            weighing.require_signal(weighed)
+            out = f"directions/{self.seed}/{key}"
+            return directing.hidden(self._run, weighed, policy, depths=depths, out=out, method=self.method)
+
+        return list(self._call("hidden", key, work))
 
     def transform(self, raw: Direction, kind: str) -> Direction:
         """The direction of `kind` made from a raw gradient (harness/directions.py)."""
@@ -236,6 +221,15 @@ class Stages:
         start = origin or self.base
         arguments = [direction.digest, start.id, share]
         self.last_search = self._call("search", arguments, lambda: self._search(direction, start, share))
+        return self.last_search
+
+    def search_each(self, directions: Sequence[Direction]) -> Search:
+        """A search along each with an equal share of the selection budget; that of the best winner, the earliest of
+        equals. All meet the same problems with the same draws, so choosing among winners takes no further rollouts."""
+        found = [self.search(direction, share=1 / len(directions)) for direction in directions]
+        winners = [search.winner for search in found]
+        best, _ = stepping.choose(winners, cautious=False)
+        self.last_search, self.last_direction = found[best], directions[best]
         return self.last_search
 
     def _search(self, direction: Direction, origin: Policy, share: float) -> tuple[Search, Cost]:

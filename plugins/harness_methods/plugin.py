@@ -26,3 +26,8 @@ def harness_register_methods(register: Register) -> None:
         "harness_methods.random_search:RandomSearch",
         summary="Gaussian perturbations of the base, the best of them (RandOpt)",
     )
+    register(
+        "hidden_direction",
+        "harness_methods.hidden_direction:HiddenDirection",
+        summary="steering: mean hidden state of correct minus incorrect rollouts, added at a layer",
+    )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness import directions, evaluating, gradients, history, racing, searching, stepping, store, weighing
+from harness import directing, directions, evaluating, history, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
 from harness.errors import UsageError
@@ -172,10 +172,25 @@ class Stages:
         def work() -> tuple[Direction, Cost]:
             weighing.require_signal(weighed)
             out = f"directions/{self.seed}/{key}.safetensors"
-            return gradients.shared(self._run, weighed, policy, goal, out=out, method=self.method)
+            return directing.gradient(self._run, weighed, policy, objective=goal, out=out, method=self.method)
 
         self.last_direction = self._call("direct", key, work)
         return self.last_direction
+
+    def hidden(self, weighed: GradientBatch, policy: Policy, *, depths: Sequence[float]) -> list[Direction]:
+        """For each layer the weighted sum of hidden states over rollouts, to be added after it: a policy steered so.
+
+        A rollout's hidden state is its mean over completion tokens; `depths` are shares of the layers, of which each
+        gives one direction. The method says needs = ("hidden",). Raises NoSignal when every group is dead.
+        """
+        key = store.fingerprint([weighed.key, policy.id, list(depths)])
+
+        def work() -> tuple[list[Direction], Cost]:
+            weighing.require_signal(weighed)
+            out = f"directions/{self.seed}/{key}"
+            return directing.hidden(self._run, weighed, policy, depths=depths, out=out, method=self.method)
+
+        return list(self._call("hidden", key, work))
 
     def transform(self, raw: Direction, kind: str) -> Direction:
         """The direction of `kind` made from a raw gradient (harness/directions.py)."""
@@ -238,6 +253,15 @@ class Stages:
         start = origin or self.base
         arguments = [direction.digest, start.id, share]
         self.last_search = self._call("search", arguments, lambda: self._search(direction, start, share))
+        return self.last_search
+
+    def search_each(self, directions: Sequence[Direction]) -> Search:
+        """A search along each with an equal share of the selection budget; that of the best winner, the earliest of
+        equals. All meet the same problems with the same draws, so choosing among winners takes no further rollouts."""
+        found = [self.search(direction, share=1 / len(directions)) for direction in directions]
+        winners = [search.winner for search in found]
+        best, _ = stepping.choose(winners, cautious=False)
+        self.last_search, self.last_direction = found[best], directions[best]
         return self.last_search
 
     def _search(self, direction: Direction, origin: Policy, share: float) -> tuple[Search, Cost]:

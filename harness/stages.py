@@ -14,28 +14,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from harness import directing, directions, evaluating, history, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
 from harness.errors import UsageError
+from harness.evaluating import Scored
 from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.training import StageTrainer, weights_files
-from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Score, Search, TrainStep
+from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Search, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, Rewards, WeighedBatch
 
 T = TypeVar("T")
-
-
-class Scored(NamedTuple):
-    """A policy's score on the selection split, with the draws behind it and what they cost."""
-
-    score: Score
-    batch: RolloutBatch
-    cost: Cost
 
 
 class Stages:
@@ -336,8 +329,8 @@ class Stages:
         label, cost, candidates = f"{self.method}: probe of {len(contenders)}", Cost(), []
         for done, contender in enumerate(contenders):
             self._run.progress(label, done, len(contenders))
-            probed = replace(contender, temperature=temperature)
-            scored, policy = self._draw(probed, problems, samples=1, purpose="probe"), contender.policies[0]
+            probed, policy = replace(contender, temperature=temperature), contender.policies[0]
+            scored = evaluating.scored(self._run, probed, problems, seed=self.seed, samples=1, purpose="probe")
             cost = cost.plus(scored.cost)
             relative = self._run.engine.displacement(policy).relative
             step = policy.moves[-1].step if policy.moves else 0.0
@@ -360,27 +353,11 @@ class Stages:
     def _score(self, contender: Contender, sizes: tuple[int, int]) -> Scored:
         """Score on the first selection problems: `sizes` are problems and samples of each."""
         problems = self.selection_problems[: sizes[0]]
-        scored = self._draw(contender, problems, samples=sizes[1], purpose="selection")
+        scored = evaluating.scored(
+            self._run, contender, problems, seed=self.seed, samples=sizes[1], purpose="selection"
+        )
         rollouts = len(contender.policies) * len(problems) * sizes[1]
         return scored._replace(cost=scored.cost._replace(selection_rollouts=rollouts))
-
-    def _draw(self, contender: Contender, problems: Sequence[Problem], *, samples: int, purpose: str) -> Scored:
-        """Draws of one purpose use the same seeds for every contender: common random numbers. Rollouts: not charged."""
-        batches, cost = [], Cost()
-        for policy in contender.policies:
-            draw = Draw(
-                purpose=purpose,
-                policy=policy,
-                temperature=self.temperature if contender.temperature is None else contender.temperature,
-                samples=samples,
-                max_tokens=self._run.max_tokens,
-                prefix=contender.prefix,
-            )
-            ((batch, spent),) = self._run.collect([draw], problems, run_seed=self.seed, label="")
-            batches.append(batch)
-            cost = cost.plus(spent)
-        score = evaluating.score_of(batches, problems, combine=contender.combine)
-        return Scored(score, batches[0], cost)
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
         """AdamW from `policy` on; one per method and seed."""

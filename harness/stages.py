@@ -16,16 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness import directing, directions, evaluating, history, racing, searching, stepping, store, weighing
+from harness import choosing, directing, directions, history, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
 from harness.errors import UsageError
-from harness.evaluating import Scored
 from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.training import StageTrainer, weights_files
-from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Search, TrainStep
+from harness.types import Contender, Direction, Move, Policy, Problem, Search, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, Rewards, WeighedBatch
 
 T = TypeVar("T")
@@ -294,21 +293,21 @@ class Stages:
         return self.last_search
 
     def _select(self, contenders: Sequence[Contender], cautious: bool) -> tuple[Search, Cost]:
-        sizes, cost, candidates = self._sizes(sum(len(c.policies) for c in contenders)), Cost(), []
-        for done, contender in enumerate(contenders):
-            self._run.progress(f"{self.method}: selection", done, len(contenders))
-            scored = self._score(contender, sizes)
-            policy = contender.policies[0]
-            temperature = self.temperature if contender.temperature is None else contender.temperature
-            entropy, spent = searching.entropy(self._run, [scored.batch], policy, temperature)
-            cost = cost.plus(scored.cost).plus(spent)
-            relative = self._run.engine.displacement(policy).relative
-            candidates.append(
-                Candidate(policy=policy, step=0.0, relative_step=relative, score=scored.score, entropy=entropy)
-            )
-        self._run.progress(f"{self.method}: selection", len(contenders), len(contenders))
-        chosen, best = stepping.choose(candidates, cautious=cautious)
-        return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
+        policies = sum(len(contender.policies) for contender in contenders)
+        if self.budget.selection_left < policies:
+            self.budget.require(selection=policies)
+        count, samples = stepping.selection_sizes(self.budget.selection_left, policies, **self._wanted())
+        search, cost = choosing.among(
+            self._run,
+            contenders,
+            self.selection_problems[:count],
+            seed=self.seed,
+            samples=samples,
+            purpose="selection",
+            label=f"{self.method}: selection",
+            cautious=cautious,
+        )
+        return search, cost._replace(selection_rollouts=policies * count * samples)
 
     def probe(self, contenders: Sequence[Contender], problems: Sequence[Problem], *, temperature: float) -> Search:
         """Score contenders on training problems, one completion each; charged as training rollouts.
@@ -326,38 +325,21 @@ class Stages:
     ) -> tuple[Search, Cost]:
         rollouts = len(problems) * sum(len(contender.policies) for contender in contenders)
         self.budget.require(train=rollouts)
-        label, cost, candidates = f"{self.method}: probe of {len(contenders)}", Cost(), []
-        for done, contender in enumerate(contenders):
-            self._run.progress(label, done, len(contenders))
-            probed, policy = replace(contender, temperature=temperature), contender.policies[0]
-            scored = evaluating.scored(self._run, probed, problems, seed=self.seed, samples=1, purpose="probe")
-            cost = cost.plus(scored.cost)
-            relative = self._run.engine.displacement(policy).relative
-            step = policy.moves[-1].step if policy.moves else 0.0
-            candidates.append(Candidate(policy=policy, step=step, relative_step=relative, score=scored.score))
-        self._run.progress(label, len(contenders), len(contenders))
-        chosen, best = stepping.choose(candidates, cautious=False)
-        search = Search(candidates=tuple(candidates), chosen=chosen, best=best)
+        search, cost = choosing.among(
+            self._run,
+            [replace(contender, temperature=temperature) for contender in contenders],
+            problems,
+            seed=self.seed,
+            samples=1,
+            purpose="probe",
+            label=f"{self.method}: probe of {len(contenders)}",
+            cautious=False,
+        )
         return search, cost._replace(train_rollouts=rollouts)
-
-    def _sizes(self, candidates: int) -> tuple[int, int]:
-        """Problems and samples for each candidate, out of what is left of the selection budget."""
-        if self.budget.selection_left < candidates:
-            self.budget.require(selection=candidates)
-        return stepping.selection_sizes(self.budget.selection_left, candidates, **self._wanted())
 
     def _wanted(self) -> dict[str, int]:
         spec = self._run.spec.search
         return {"problems": min(spec.problems, len(self.selection_problems)), "samples": spec.samples}
-
-    def _score(self, contender: Contender, sizes: tuple[int, int]) -> Scored:
-        """Score on the first selection problems: `sizes` are problems and samples of each."""
-        problems = self.selection_problems[: sizes[0]]
-        scored = evaluating.scored(
-            self._run, contender, problems, seed=self.seed, samples=sizes[1], purpose="selection"
-        )
-        rollouts = len(contender.policies) * len(problems) * sizes[1]
-        return scored._replace(cost=scored.cost._replace(selection_rollouts=rollouts))
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
         """AdamW from `policy` on; one per method and seed."""

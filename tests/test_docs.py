@@ -9,11 +9,14 @@ from pathlib import Path
 import click
 import pytest
 
-from harness import leaderboard
+from harness import leaderboard, plugins
 from harness.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "quickstart.md"]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("quickstart.md", "methods.md", "methods-single-example.md")),
+]
 COMMANDS = [
     line.partition("  #")[0].removeprefix(".venv/bin/").strip()
     for page in PAGES
@@ -51,3 +54,16 @@ def test_specs_shown_exist() -> None:
     for page in PAGES:
         for path in re.findall(r"benchmarks/\w+/\w+\.toml", page.read_text(encoding="utf-8")):
             assert (ROOT / path).exists(), path
+
+
+def test_every_option_of_every_method_is_documented() -> None:
+    """As a word in a section that names the method."""
+    text = "".join(
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("methods.md", "methods-single-example.md")
+    )
+    sections, found = text.split("\n## "), plugins.load({})
+    for name in found.names("method"):
+        own = [section for section in sections if re.search(rf"\b{name}\b", section)]
+        assert own, name
+        for option in getattr(found.lookup("method", name).load(), "options", {}):
+            assert any(re.search(rf"\b{option}\b", section) for section in own), f"{name}: {option}"

@@ -33,6 +33,7 @@ DRAW = sampling.Draw(purpose="train/0", policy=POLICY, temperature=1.0, samples=
 JUDGED = sampling.Judged(problem_id="p", sample_idx=3, verdict=VERDICT, free=VERDICT, truncated=True, tokens=7)
 EVALUATION = evaluating.Evaluation(sampled=SCORE, greedy=SCORE, wide=None)
 SEARCH = Search(candidates=(CANDIDATE, CANDIDATE), chosen=0, best=1)
+TRAIN_STEP = types.TrainStep(policy=POLICY, pass_rate=0.5, groups_dead=1, mean_tokens=3.5, loss=-0.25, grad_norm=2.0)
 EXAMPLES: list[Any] = [
     Problem(id="p", prompt="1 + 1", answer=[1, {"x": None}], level=2, subject="s", meta={"answer_format": "strict"}),
     VERDICT, MOVE, POLICY, CONTENDER, DIRECTION, SCORE, CANDIDATE, SEARCH, DRAW, JUDGED, EVALUATION,
@@ -42,8 +43,9 @@ EXAMPLES: list[Any] = [
     pipeline.Tested(evaluation=EVALUATION, cost={"wall_seconds": 0.5}),
     pipeline.Finished(
         status="ok", contender=CONTENDER, search=SEARCH, direction=DIRECTION, cost=Cost(updates=1)._asdict(),
-        tests={"ladder": pipeline.Tested(evaluation=EVALUATION, cost={})},
+        tests={"ladder": pipeline.Tested(evaluation=EVALUATION, cost={})}, trained=(TRAIN_STEP,),
     ),
+    TRAIN_STEP,
 ]  # fmt: skip
 
 

@@ -23,10 +23,10 @@ MODELS = sorted(Path(__file__).parent.parent.glob("benchmarks/*/*.toml"))
 
 
 def test_what_a_run_spends_is_what_was_promised(tmp_path: Path) -> None:
-    """Every installed method that needs no options of its own: training and test rollouts exactly, selection and trained
+    """Every installed method: training and test rollouts exactly, selection and trained
     tokens at most; a method without an optimizer makes no update."""
     found = plugins.load({})
-    names = tuple(name for name in found.names("method") if name != "single_example")
+    names = tuple(found.names("method"))
     sets = (*FEW, f"evaluation.wide_methods={json.dumps(names)}", "method.random_search.perturbations=15")
     spec = small_spec(*sets, methods=names, budget=512)
     methods = pipeline.methods_of(spec, found)

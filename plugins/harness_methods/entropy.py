@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.contracts import Objective
+from harness.contracts import Objective, Spending
 from harness.errors import UnknownName, UsageError
 from harness.objectives import ClippedPolicy, TokenEntropy
 from harness.sampling import RolloutBatch
@@ -53,6 +53,9 @@ class EntropyMin:
     name, version = "entropy_min", 1
     options: Mapping[str, Any] = {"kind": DIRECT, "steps": 16, "examples": 0, "kl": 0.0, **SHARED}
 
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return iterating.spends(options)
+
     def run(self, stages: Stages) -> Contender:
         kind, kl = str(stages.options["kind"]), float(stages.options["kl"])
         if kind == DIRECT and kl:
@@ -69,6 +72,9 @@ class EntropyBonus:
 
     name, version = "entropy_bonus", 1
     options: Mapping[str, Any] = {"steps": 16, "examples": 1, **SHARED}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         return train(stages, lambda batch, _: direct(stages, batch, sign=-1.0))

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.errors import UnknownName, UsageError
 from harness.sampling import Judged, RolloutBatch
 from harness.stages import Stages
@@ -51,6 +52,9 @@ class SingleExample:
         **grpo.LOSS,
         **iterating.OPTIONS,
     }
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         options = stages.options

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.authoring import check, new
+from harness.cli_diagnose import diagnose
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def main() -> None:
     """
 
 
-main.add_command(check)
-main.add_command(new)
+for command in (check, new, diagnose):
+    main.add_command(command)
 
 
 @main.command(context_settings={"show_default": True})

@@ -123,7 +123,13 @@ def silent(done: int, total: int) -> None:
 
 
 class Engine(Protocol):
-    """Holds the model. `root` (the run folder) resolves the relative paths of policy moves."""
+    """Holds the model. `root` (the run folder) resolves the relative paths of policy moves.
+
+    Optional: `hidden(batch, policy, *, depths, out, progress=silent) -> list[Direction]`, one for each layer that ends at
+    one of the shares `depths` of all layers, of kind "hidden/<layer>": the sum over rollouts of weight x mean hidden
+    state after the layer (over the positions that predict completion tokens), divided once by the normaliser. A policy
+    with a step along it has that vector added there, from the position that predicts the first completion token on.
+    """
 
     root: Path
 
@@ -219,7 +225,8 @@ class Spending(NamedTuple):
 class Method(Protocol):
     """Composes stages into a contender. Deterministic, holds no state, never touches files.
 
-    Optional: `options`, its options with their defaults, and `spends(options) -> Spending`; without it, `Spending()`.
+    Optional: `options`, its options with their defaults; `spends(options) -> Spending`, without it `Spending()`; `needs`,
+    names of optional methods that its engine must have.
     """
 
     name: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from harness import store
 from harness.budget import Cost
@@ -82,6 +83,34 @@ def _majority(group: Sequence[Judged]) -> Judged | None:
         return None
     answer, _ = votes.most_common(1)[0]
     return next(judged for judged in group if judged.verdict.extracted == answer)
+
+
+class Scored(NamedTuple):
+    """A contender's score, with the draws of its first policy behind it and what drawing cost; rollouts are not counted."""
+
+    score: Score
+    batch: RolloutBatch
+    cost: Cost
+
+
+def scored(
+    run: Run, contender: Contender, problems: Sequence[Problem], *, seed: int, samples: int, purpose: str
+) -> Scored:
+    """Draws of one purpose use the same seeds for every contender: common random numbers."""
+    batches, cost = [], Cost()
+    for policy in contender.policies:
+        draw = Draw(
+            purpose=purpose,
+            policy=policy,
+            temperature=run.spec.sampling.temperature if contender.temperature is None else contender.temperature,
+            samples=samples,
+            max_tokens=run.max_tokens,
+            prefix=contender.prefix,
+        )
+        ((batch, spent),) = run.collect([draw], problems, run_seed=seed, label="")
+        batches.append(batch)
+        cost = cost.plus(spent)
+    return Scored(score_of(batches, problems, combine=contender.combine), batches[0], cost)
 
 
 def evaluate(

@@ -98,7 +98,7 @@ def _of_direction(direction: Direction) -> Row:
     return {
         "direction": direction.kind,
         "batch_pass_rate": direction.batch_pass_rate,
-        "dead_groups": direction.groups_dead if direction.groups_used else None,  # it may come from no batch
+        "dead_groups": direction.groups_dead if direction.groups_used + direction.groups_dead else None,  # of no batch
         "snr": direction.snr,
         "agreement": direction.agreement,
         "logprob_gap": direction.logprob_gap,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import config, evaluating, leaderboard, provenance, selecting, store
+from harness import config, directing, evaluating, leaderboard, provenance, selecting, store
 from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Domain, Engine, Method
@@ -93,6 +93,7 @@ def execute(
     methods = methods_of(spec, plugins)
     options = check_options(spec, methods)
     with opened(root, spec, plugins, progress=progress, shared=shared) as run:
+        directing.require(methods, run.engine)
         manifest = provenance.write(run, plugins, methods)
         _notify(plugins, root, "harness_run_started", run=root)
         finished: dict[str, list[Finished]] = {name: [] for name in methods}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from harness import estimating, pipeline, selecting, sizing
+from harness import directing, estimating, pipeline, selecting, sizing
 from harness.config import RunSpec
 from harness.contracts import Domain, Method, Spending
 from harness.errors import UsageError
@@ -61,6 +61,7 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
             tempfile.TemporaryDirectory() as folder,
             pipeline.opened(Path(folder), spec, plugins, progress=lambda *_: None) as run,
         ):
+            directing.require(methods, run.engine)
             sizes, pace = _sizes(spec, run.problems), estimating.probed(run)
     else:
         sizes = _expected(spec, domain, names)

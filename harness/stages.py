@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from harness import directions, evaluating, gradients, history, racing, searching, stepping, store, weighing
+from harness import choosing, directing, directions, history, racing, searching, stepping, store, weighing
 from harness.budget import Budget, Cost, Stopwatch
 from harness.contracts import Objective, Optimizer
 from harness.errors import UsageError
@@ -24,18 +24,10 @@ from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.training import StageTrainer, weights_files
-from harness.types import Candidate, Contender, Direction, Move, Policy, Problem, Score, Search, TrainStep
+from harness.types import Contender, Direction, Move, Policy, Problem, Search, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, Rewards, WeighedBatch
 
 T = TypeVar("T")
-
-
-class Scored(NamedTuple):
-    """A policy's score on the selection split, with the draws behind it and what they cost."""
-
-    score: Score
-    batch: RolloutBatch
-    cost: Cost
 
 
 class Stages:
@@ -172,10 +164,25 @@ class Stages:
         def work() -> tuple[Direction, Cost]:
             weighing.require_signal(weighed)
             out = f"directions/{self.seed}/{key}.safetensors"
-            return gradients.shared(self._run, weighed, policy, goal, out=out, method=self.method)
+            return directing.gradient(self._run, weighed, policy, objective=goal, out=out, method=self.method)
 
         self.last_direction = self._call("direct", key, work)
         return self.last_direction
+
+    def hidden(self, weighed: GradientBatch, policy: Policy, *, depths: Sequence[float]) -> list[Direction]:
+        """For each layer the weighted sum of hidden states over rollouts, to be added after it: a policy steered so.
+
+        A rollout's hidden state is its mean over completion tokens; `depths` are shares of the layers, of which each
+        gives one direction. The method says needs = ("hidden",). Raises NoSignal when every group is dead.
+        """
+        key = store.fingerprint([weighed.key, policy.id, list(depths)])
+
+        def work() -> tuple[list[Direction], Cost]:
+            weighing.require_signal(weighed)
+            out = f"directions/{self.seed}/{key}"
+            return directing.hidden(self._run, weighed, policy, depths=depths, out=out, method=self.method)
+
+        return list(self._call("hidden", key, work))
 
     def transform(self, raw: Direction, kind: str) -> Direction:
         """The direction of `kind` made from a raw gradient (harness/directions.py)."""
@@ -240,6 +247,15 @@ class Stages:
         self.last_search = self._call("search", arguments, lambda: self._search(direction, start, share))
         return self.last_search
 
+    def search_each(self, directions: Sequence[Direction]) -> Search:
+        """A search along each with an equal share of the selection budget; that of the best winner, the earliest of
+        equals. All meet the same problems with the same draws, so choosing among winners takes no further rollouts."""
+        found = [self.search(direction, share=1 / len(directions)) for direction in directions]
+        winners = [search.winner for search in found]
+        best, _ = stepping.choose(winners, cautious=False)
+        self.last_search, self.last_direction = found[best], directions[best]
+        return self.last_search
+
     def _search(self, direction: Direction, origin: Policy, share: float) -> tuple[Search, Cost]:
         left = min(self.budget.selection_left, int(share * self.budget.selection))
         return searching.line_search(self._race(left), direction, origin)
@@ -277,21 +293,21 @@ class Stages:
         return self.last_search
 
     def _select(self, contenders: Sequence[Contender], cautious: bool) -> tuple[Search, Cost]:
-        sizes, cost, candidates = self._sizes(sum(len(c.policies) for c in contenders)), Cost(), []
-        for done, contender in enumerate(contenders):
-            self._run.progress(f"{self.method}: selection", done, len(contenders))
-            scored = self._score(contender, sizes)
-            policy = contender.policies[0]
-            temperature = self.temperature if contender.temperature is None else contender.temperature
-            entropy, spent = searching.entropy(self._run, [scored.batch], policy, temperature)
-            cost = cost.plus(scored.cost).plus(spent)
-            relative = self._run.engine.displacement(policy).relative
-            candidates.append(
-                Candidate(policy=policy, step=0.0, relative_step=relative, score=scored.score, entropy=entropy)
-            )
-        self._run.progress(f"{self.method}: selection", len(contenders), len(contenders))
-        chosen, best = stepping.choose(candidates, cautious=cautious)
-        return Search(candidates=tuple(candidates), chosen=chosen, best=best), cost
+        policies = sum(len(contender.policies) for contender in contenders)
+        if self.budget.selection_left < policies:
+            self.budget.require(selection=policies)
+        count, samples = stepping.selection_sizes(self.budget.selection_left, policies, **self._wanted())
+        search, cost = choosing.among(
+            self._run,
+            contenders,
+            self.selection_problems[:count],
+            seed=self.seed,
+            samples=samples,
+            purpose="selection",
+            label=f"{self.method}: selection",
+            cautious=cautious,
+        )
+        return search, cost._replace(selection_rollouts=policies * count * samples)
 
     def probe(self, contenders: Sequence[Contender], problems: Sequence[Problem], *, temperature: float) -> Search:
         """Score contenders on training problems, one completion each; charged as training rollouts.
@@ -309,54 +325,21 @@ class Stages:
     ) -> tuple[Search, Cost]:
         rollouts = len(problems) * sum(len(contender.policies) for contender in contenders)
         self.budget.require(train=rollouts)
-        label, cost, candidates = f"{self.method}: probe of {len(contenders)}", Cost(), []
-        for done, contender in enumerate(contenders):
-            self._run.progress(label, done, len(contenders))
-            probed = replace(contender, temperature=temperature)
-            scored, policy = self._draw(probed, problems, samples=1, purpose="probe"), contender.policies[0]
-            cost = cost.plus(scored.cost)
-            relative = self._run.engine.displacement(policy).relative
-            step = policy.moves[-1].step if policy.moves else 0.0
-            candidates.append(Candidate(policy=policy, step=step, relative_step=relative, score=scored.score))
-        self._run.progress(label, len(contenders), len(contenders))
-        chosen, best = stepping.choose(candidates, cautious=False)
-        search = Search(candidates=tuple(candidates), chosen=chosen, best=best)
+        search, cost = choosing.among(
+            self._run,
+            [replace(contender, temperature=temperature) for contender in contenders],
+            problems,
+            seed=self.seed,
+            samples=1,
+            purpose="probe",
+            label=f"{self.method}: probe of {len(contenders)}",
+            cautious=False,
+        )
         return search, cost._replace(train_rollouts=rollouts)
-
-    def _sizes(self, candidates: int) -> tuple[int, int]:
-        """Problems and samples for each candidate, out of what is left of the selection budget."""
-        if self.budget.selection_left < candidates:
-            self.budget.require(selection=candidates)
-        return stepping.selection_sizes(self.budget.selection_left, candidates, **self._wanted())
 
     def _wanted(self) -> dict[str, int]:
         spec = self._run.spec.search
         return {"problems": min(spec.problems, len(self.selection_problems)), "samples": spec.samples}
-
-    def _score(self, contender: Contender, sizes: tuple[int, int]) -> Scored:
-        """Score on the first selection problems: `sizes` are problems and samples of each."""
-        problems = self.selection_problems[: sizes[0]]
-        scored = self._draw(contender, problems, samples=sizes[1], purpose="selection")
-        rollouts = len(contender.policies) * len(problems) * sizes[1]
-        return scored._replace(cost=scored.cost._replace(selection_rollouts=rollouts))
-
-    def _draw(self, contender: Contender, problems: Sequence[Problem], *, samples: int, purpose: str) -> Scored:
-        """Draws of one purpose use the same seeds for every contender: common random numbers. Rollouts: not charged."""
-        batches, cost = [], Cost()
-        for policy in contender.policies:
-            draw = Draw(
-                purpose=purpose,
-                policy=policy,
-                temperature=self.temperature if contender.temperature is None else contender.temperature,
-                samples=samples,
-                max_tokens=self._run.max_tokens,
-                prefix=contender.prefix,
-            )
-            ((batch, spent),) = self._run.collect([draw], problems, run_seed=self.seed, label="")
-            batches.append(batch)
-            cost = cost.plus(spent)
-        score = evaluating.score_of(batches, problems, combine=contender.combine)
-        return Scored(score, batches[0], cost)
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
         """AdamW from `policy` on; one per method and seed."""

@@ -41,7 +41,7 @@ def of_subjects(root: Path, found: Results, *seeds: tuple[Score, Score]) -> Resu
     store.write_lines(root / "problems.jsonl", [{"split": "test/ladder", "problem": problem} for problem in rows])
     done, made = found.finished["base", 0], {}
     for seed, pair in enumerate(seeds):
-        for name, own in zip(("base", "better"), pair, strict=True):
+        for name, own in zip(("base", "one_shot"), pair, strict=True):
             made[name, seed] = evaluated(done, Evaluation(sampled=own, greedy=own, wide=None))
     return replace(found, root=root, finished=made)
 
@@ -50,7 +50,7 @@ def test_gains_by_subject_by_hand(tmp_path: Path, found: Results) -> None:
     base, better = score([1] * 27), score([3] * 6 + [1] * 6 + [1] * 11 + [2] + [4] * 3)
     first, second = subjects.rows(of_subjects(tmp_path, found, (base, better)))
     assert [(r["method"], r["subject"], r["problems"]) for r in (first, second)] == [
-        ("better", "algebra", 12), ("better", "botany", 12)  # three problems of cubism tell nothing
+        ("one_shot", "algebra", 12), ("one_shot", "botany", 12)  # three problems of cubism tell nothing
     ]  # fmt: skip
     assert (first["base_pass@1"], first["pass@1"], first["delta"]) == pytest.approx((0.25, 0.5, 0.25))
     assert first["ci_low"] > 0
@@ -142,8 +142,8 @@ def test_the_page_and_the_csv_hold_what_there_is(
     tmp_path: Path, found: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = of_subjects(tmp_path, found, (score([1] * 27), score([3] * 27)))
-    done = replace(own.finished["better", 0], trained=trained([1.0] * 4, [1, 2, 3, 4]))
-    own.finished["better", 0] = done
+    done = replace(own.finished["one_shot", 0], trained=trained([1.0] * 4, [1, 2, 3, 4]))
+    own.finished["one_shot", 0] = done
     monkeypatch.setattr(wording, "rows", lambda _: [wording.Counted("base", 4, (1, 0, 2), 3)])
     page = pages.page(own, "")
     assert all(f"<h2>{title}</h2>" in page for title in TITLES)

@@ -228,7 +228,7 @@ def _batches(found: Results) -> str:
     rows, expected = [], functools.cache(lambda seed: _expected_dead(found, seed))
     for (method, seed), done in found.finished.items():
         d = done.direction
-        if d is not None and d.groups_used:  # else it comes from no batch
+        if d is not None and d.groups_used + d.groups_dead:  # else it comes from no batch
             groups = d.groups_used + d.groups_dead
             dead = (d.groups_dead / max(groups, 1), expected(seed))
             cells = (d.batch_pass_rate, *dead, d.snr, d.agreement, d.half_cosine)

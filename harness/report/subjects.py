@@ -40,7 +40,7 @@ def rows(found: Results) -> list[dict[str, Any]]:
             gain = leaderboard.comparison(own)
             out.append(
                 {
-                    "method": method, "subject": subject, "problems": met[subject], "seeds": len(pairs),
+                    "method": found.label(method), "subject": subject, "problems": met[subject], "seeds": len(pairs),
                     "base_pass@1": sum(base.accuracy for base, _ in own) / len(own),
                     "pass@1": sum(score.accuracy for _, score in own) / len(own),
                     "delta": gain.delta, "ci_low": gain.ci_low, "ci_high": gain.ci_high,

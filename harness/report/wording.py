@@ -30,7 +30,7 @@ def rows(found: Results) -> list[Counted]:
     """One for each method, the base first; empty when no completion holds a word."""
     if "max_tokens" not in found.manifest:  # an older run folder: its draws cannot be named
         return []
-    counted = [_count(method, list(_texts(found, method))) for method in found.methods]
+    counted = [_count(found.label(method), list(_texts(found, method))) for method in found.methods]
     return counted if any(one.any for one in counted) else []
 
 

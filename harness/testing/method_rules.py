@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import leaderboard
 from harness.errors import NoSignal
-from harness.testing.method_subject import BUDGET, HOPELESS, MethodSubject, Ran
+from harness.testing.method_subject import BUDGET, MethodSubject, Ran
 from harness.testing.rules import NotApplicable, Rule, demand, shown
 
 COMBINE = ("single", "vote", "oracle")
@@ -123,7 +123,7 @@ def resumed(subject: MethodSubject) -> str:
 
 def dead_groups(subject: MethodSubject) -> str:
     """Where no group is live it ends in NoSignal or in a contender, never in another error."""
-    ran = subject.run(model=HOPELESS)
+    ran = subject.run(hopeless=True)
     good = ran.row["status"].startswith(("ok", "no signal"))
     demand(good, f"status {ran.row['status']!r}", remedy=f"let {NoSignal.__name__} through")
     return f"status {ran.row['status']}"

@@ -1,5 +1,7 @@
 """What the rules of a method look at: small runs of it on the tabular engine, watched from outside.
 
+Where a method `needs` what the tabular engine lacks, it is run on the embedded model instead.
+
 Does: run the method beside the base, straight, again, stopped and resumed, and where no group is live; keep what
 the engine was asked for and what the run folder says.
 Doesn't: tell whether the method is any good.
@@ -21,10 +23,21 @@ from harness.plugins import Plugins, Registration
 from harness.testing.rules import loaded
 from harness.testing.watching import StandIn, Watch, WatchedEngine, WatchedMethod
 
-ENGINE = DOMAIN = "tabular"
-HOPELESS = "tabular:.0000000001"
+
+class Ground(NamedTuple):
+    """Where a method is run, with which settings; `hopeless` are those under which no group is live there."""
+
+    domain: str
+    engine: str
+    settings: tuple[str, ...]
+    hopeless: tuple[str, ...]
+
+
+TABULAR = Ground("tabular", "tabular", ("model=tabular",), ("model=tabular:.0000000001",))
+EMBEDDED = Ground(
+    "math", "hf", ("sampling.max_tokens=32",), ("rewards.wrong=1", "rewards.unparsed=1", "rewards.timeout=1")
+)
 SMALL = (
-    f"engine.name={ENGINE}",
     "engine.shard_rollouts=128",
     "evaluation.problems=20",
     "evaluation.samples=2",
@@ -65,6 +78,11 @@ class MethodSubject:
         return loaded(self.registration)()
 
     @cached_property
+    def ground(self) -> Ground:
+        engine = loaded(self._plugins.lookup("engine", TABULAR.engine))
+        return TABULAR if all(hasattr(engine, name) for name in getattr(self.method, "needs", ())) else EMBEDDED
+
+    @cached_property
     def straight(self) -> Ran:
         return self.run()
 
@@ -77,11 +95,13 @@ class MethodSubject:
             found.setdefault(row["split"].split("/")[0], set()).add(row["problem"].id)
         return found
 
-    def run(self, *, model: str = DOMAIN, stop_at: int | None = None) -> Ran:
+    def run(self, *, hopeless: bool = False, stop_at: int | None = None) -> Ran:
         """A whole run. With `stop_at` it is interrupted at that call of the engine and then resumed."""
         self._count += 1
-        changes = {"model": model, "methods": [self.name], "budget": BUDGET, "workers": 1}
-        spec = config.load(DOMAIN, file=None, changes=changes, sets=SMALL)
+        changes = {"methods": [self.name], "budget": BUDGET, "workers": 1}
+        ground = self.ground
+        sets = (*SMALL, f"engine.name={ground.engine}", *ground.settings, *(ground.hopeless if hopeless else ()))
+        spec = config.load(ground.domain, file=None, changes=changes, sets=sets)
         root = pipeline.create(spec, out=Path(self._folder.name) / str(self._count), command="harness check")
         watch = Watch(stop_at)
         try:
@@ -102,7 +122,7 @@ class MethodSubject:
 
     def _watched(self, watch: Watch) -> Plugins:
         """The same plugins, with engine and method replaced by what tells the watch."""
-        engine = self._plugins.lookup("engine", ENGINE)
+        engine = self._plugins.lookup("engine", self.ground.engine)
 
         def make_engine(*arguments: Any) -> WatchedEngine:
             return WatchedEngine(engine.load()(*arguments), watch)

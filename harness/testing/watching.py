@@ -77,13 +77,27 @@ class WatchedEngine:
         self._inner, self._watch = inner, watch
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        """Optional methods of engines are watched where the inner one has them."""
+        found = getattr(self._inner, name)
+        return {"sample_each": self._sample_each, "hidden": self._hidden}.get(name, found)
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
-        for shard, rollouts in zip(shards, self._inner.sample(shards, policy), strict=True):
+        return self._told(shards, self._inner.sample(shards, policy))
+
+    def _sample_each(self, shards: Sequence[Shard], policies: Sequence[Policy]) -> Iterator[list[Rollout]]:
+        inner: Any = self._inner
+        return self._told(shards, inner.sample_each(shards, policies))
+
+    def _told(self, shards: Sequence[Shard], drawn: Iterator[list[Rollout]]) -> Iterator[list[Rollout]]:
+        for shard, rollouts in zip(shards, drawn, strict=True):
             self._watch.called()
             self._watch.drawn(shard)
             yield rollouts
+
+    def _hidden(self, *arguments: Any, **options: Any) -> Any:
+        self._watch.called()
+        inner: Any = self._inner
+        return inner.hidden(*arguments, **options)
 
     def score(self, *arguments: Any, **options: Any) -> Any:
         self._watch.called()

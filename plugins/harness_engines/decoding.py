@@ -96,7 +96,9 @@ def prefill(model: CausalModel, module: torch.nn.Module, prompts: list[list[int]
     tokens, mask = tokens.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache()
-    out = module(input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+    inputs = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+    with model.residual.since(width - 1):
+        out = module(**inputs, logits_to_keep=1)
     layers = [(layer.keys, layer.values) for layer in cache.layers]
     return Prefill(out.logits[:, -1], mask, mask.sum(1), layers)
 

@@ -158,13 +158,14 @@ def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: T
         nodes_GT = tree.nodes_GT
         position_BT[row : row + len(nodes_GT), : nodes_GT.shape[1]] = index * (after + 1) + nodes_GT
         row += len(nodes_GT)
-    out = module(
-        input_ids=torch.from_numpy(tokens_PL).to(model.device),
-        position_ids=torch.from_numpy(places_PL).to(model.device),
-        attention_mask=torch.from_numpy(seen_PLL)[:, None].to(model.device),
-        use_cache=False,
-        logits_to_keep=after + 1,
-    )
+    with model.residual.since(before - 1):
+        out = module(
+            input_ids=torch.from_numpy(tokens_PL).to(model.device),
+            position_ids=torch.from_numpy(places_PL).to(model.device),
+            attention_mask=torch.from_numpy(seen_PLL)[:, None].to(model.device),
+            use_cache=False,
+            logits_to_keep=after + 1,
+        )
     return Predictions(out.logits.flatten(0, 1), torch.from_numpy(position_BT).to(model.device))
 
 

@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ from safetensors.numpy import save_file
 from harness import stats, store
 from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, silent
 from harness.types import Direction, Policy, Rollout, Shard, TokenScore
-from harness_engines.local import Local, ModelSpec, SubGradient
+from harness_engines import steering
+from harness_engines.local import Local, ModelSpec, SubGradient, SubHidden
 from harness_engines.model import file_hashes
 from harness_engines.training import HfTrainer
 from harness_engines.workers import Workers
@@ -84,7 +86,30 @@ class HfEngine:
             total.add(part)
             progress(done, len(tasks))
         weights = self.local.model.weights(policy)
-        norms = {name: float(t.double().norm()) for name, t in weights.items()}
+        norms = {name: float(weights[name].double().norm()) for name in self.local.model.base}
+        return replace(self._written(total, norms, out=out), logprob_gap=total.gap)
+
+    def hidden(
+        self, batch: Batch, policy: Policy, *, depths: Sequence[float], out: Path, progress: Progress = silent
+    ) -> list[Direction]:
+        """See harness.contracts.Engine. Of layer i a direction holds the tensor steer/i; it is of kind hidden/i."""
+        layers = self.local.model.residual.at(depths)
+        tasks = [(batch, index, policy, layers) for index in range(batch.num_sub_batches)]
+        totals, squares_L, rollouts = [_Reduction(batch.normaliser) for _ in layers], np.zeros(len(layers)), 0
+        for done, part in enumerate(self._run("hidden", tasks), start=1):
+            seen: SubHidden = part
+            for total, own in zip(totals, seen.layers, strict=True):
+                total.add(own)
+            squares_L, rollouts = squares_L + seen.squares_L, rollouts + seen.rollouts
+            progress(done, len(tasks))
+        found = []
+        for layer, total, square in zip(layers, totals, squares_L, strict=True):
+            norms = {steering.name_of(layer): math.sqrt(square / rollouts)}
+            written = self._written(total, norms, out=out / f"layer-{layer}.safetensors")
+            found.append(replace(written, kind=f"hidden/{layer}"))
+        return found
+
+    def _written(self, total: _Reduction, norms: Mapping[str, float], *, out: Path) -> Direction:
         path = self.root / out
         store.write_via(path, lambda temporary: save_file(total.sum, temporary, {"weight_norms": json.dumps(norms)}))
         digest, signal = store.digest(path), total.signal()
@@ -97,7 +122,6 @@ class HfEngine:
             digest=digest,
             groups_used=total.groups,
             sub_batches=len(total.square_norms),
-            logprob_gap=total.gap,
             tokens=total.tokens,
             snr=signal.snr,
             agreement=signal.agreement,

@@ -16,7 +16,7 @@ import torch
 
 from harness.contracts import Batch, Objective, TokenBatch
 from harness.types import Policy, Rollout, Shard, TokenScore, WeightedGroup
-from harness_engines import forward, sharing
+from harness_engines import forward, sharing, steering
 from harness_engines.decoding import sample_shard
 from harness_engines.model import CausalModel, Tensors
 
@@ -42,6 +42,17 @@ class SubGradient(NamedTuple):
     tokens: int
     logprob_gap: float
     loss: float
+
+
+class SubHidden(NamedTuple):
+    """The weighted sum of one sub-batch's hidden states for each layer, in the place of a gradient.
+
+    `squares_L` sums, over the `rollouts` that were read, the mean over tokens of the squared norm of a hidden state.
+    """
+
+    layers: list[SubGradient]
+    squares_L: npt.NDArray[np.float64]
+    rollouts: int
 
 
 class Predicted(NamedTuple):
@@ -124,7 +135,7 @@ class Local:
 
     def gradient_at(self, weights: Tensors, batch: Batch, index: int, objective: Objective) -> SubGradient:
         """Microbatches stream through; each backward is added to fp32 buffers and dropped."""
-        sink = {name: torch.zeros_like(t, dtype=torch.float32) for name, t in weights.items()}
+        sink = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in self.model.parameters}
         groups = tokens = 0
         gap = loss = 0.0
         with self.model.swapped(weights) as module, _Collecting(self.model, sink):
@@ -140,6 +151,27 @@ class Local:
                 gap = float(np.maximum(gap, _gap(seen)))  # max() would drop a NaN
                 tokens += int(seen.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
         return SubGradient({name: (-t).cpu().numpy() for name, t in sink.items()}, groups, tokens, gap, loss)
+
+    @torch.inference_mode()
+    def hidden(self, batch: Batch, index: int, policy: Policy, layers: Sequence[int]) -> SubHidden:
+        """A rollout's hidden state is the mean over its completion tokens of those that predict them."""
+        live, count = list(batch.read(index)), len(layers)
+        size = self.model.module.config.hidden_size
+        sum_LH, squares_L, tokens = torch.zeros((count, size), dtype=torch.float64), np.zeros(count), 0
+        with self.model.loaded(policy) as module:
+            reader = steering.Reader(module, [self.model.residual.layers[layer] for layer in layers])
+            for micro in self._microbatches(live, unit="rollout"):
+                goal = forward.targets(self.model, micro.rollouts)
+                hidden_MD, position_BT = forward.predictions(self.model, reader, micro, goal)
+                hidden_BTLH = hidden_MD.float().view(-1, count, size)[position_BT]
+                share_BT = (goal.mask_BT / goal.mask_BT.sum(1, keepdim=True)).float()
+                mean_BLH = torch.einsum("bt,btlh->blh", share_BT, hidden_BTLH).double().cpu()
+                sum_LH += torch.einsum("b,blh->lh", torch.from_numpy(micro.weights_B), mean_BLH)
+                squares_L += torch.einsum("bt,btl->l", share_BT, hidden_BTLH.square().sum(-1)).double().cpu().numpy()
+                tokens += int(goal.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
+        vectors = [{steering.name_of(i): sum_H.float().numpy()} for i, sum_H in zip(layers, sum_LH, strict=True)]
+        found = [SubGradient(vector, len(live), tokens, logprob_gap=0.0, loss=0.0) for vector in vectors]
+        return SubHidden(found, squares_L, sum(len(group.rollouts) for group in live))
 
 
 def _gap(seen: TokenBatch) -> float:

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from harness.contracts import Displacement
 from harness.errors import HarnessError, UsageError
 from harness.types import Move, Policy
-from harness_engines import noise
+from harness_engines import noise, steering
 
 KEPT_POLICIES = 2
 Tensors = dict[str, torch.Tensor]
@@ -44,6 +44,7 @@ class CausalModel:
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
         self.base: Tensors = {name: p.data for name, p in self.parameters.items()}
+        self.residual = steering.Residual(self.module)
         self._formed: dict[str, Tensors] = {}
 
     @property
@@ -62,7 +63,7 @@ class CausalModel:
         return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0])
 
     def weights(self, policy: Policy) -> Tensors:
-        """The policy's tensors in the run's dtype. The last few policies are kept."""
+        """The policy's tensors in the run's dtype, vectors of a steered one among them. The last few are kept."""
         if not policy.moves:
             return self.base
         if policy.id not in self._formed:
@@ -74,8 +75,23 @@ class CausalModel:
     def _form(self, policy: Policy) -> Tensors:
         tensors = {name: t.float() for name, t in self.base.items()}
         for move in policy.moves:
-            apply_move(tensors, move, self.root / move.path, device=self.device)
-        return {name: t.to(self.base[name].dtype) for name, t in tensors.items()}
+            self._apply(tensors, move)
+        return {name: t.to(self.base[name].dtype) if name in self.base else t for name, t in tensors.items()}
+
+    def _apply(self, tensors: Tensors, move: Move) -> None:
+        """One move in place; streamed tensor by tensor, since a direction is as large as the model."""
+        path = self.root / move.path
+        if move.kind == "noise":
+            for name, tensor in tensors.items():
+                tensors[name] = tensor + noise.of(move, name, tensor)
+            return
+        if move.kind == "checkpoint":
+            tensors.update({name: t.float() for name, t in load_file(path, device=str(self.device)).items()})
+            return
+        with safe_open(path, framework="pt", device=str(self.device)) as file:
+            for name in file.keys():  # noqa: SIM118
+                before = tensors[name] if name in tensors else self.residual.zero(name)
+                tensors[name] = before + move.step * file.get_tensor(name).float()
 
     @contextlib.contextmanager
     def loaded(self, policy: Policy) -> Iterator[torch.nn.Module]:
@@ -89,12 +105,14 @@ class CausalModel:
         for name, parameter in self.parameters.items():
             parameter.data = tensors[name]
         try:
-            yield self.module
+            with self.residual.steered(tensors):
+                yield self.module
         finally:
             for name, parameter in self.parameters.items():
                 parameter.data = before[name]
 
     def displacement(self, policy: Policy) -> Displacement:
+        """Of the weights: vectors of a steered policy are none."""
         formed, square, total, changed, count = self.weights(policy), 0.0, 0.0, 0, 0
         for name, base in self.base.items():
             square += float((formed[name].float() - base.float()).double().square().sum())
@@ -110,24 +128,21 @@ class CausalModel:
     def text(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def unsteered(self, policy: Policy, purpose: str) -> Tensors:
+        """Its weights; raises UsageError for a steered policy, which is more than weights."""
+        formed = self.weights(policy)
+        if formed.keys() != self.base.keys():
+            raise UsageError(
+                f"{purpose} a steered policy is impossible: its vectors are added to hidden states and are no weights "
+                "of the architecture. It can be sampled and scored in its run folder."
+            )
+        return formed
+
     def materialise(self, policy: Policy, folder: Path) -> None:
+        self.unsteered(policy, "exporting")
         with self.loaded(policy) as module:
             module.save_pretrained(folder)  # type: ignore[operator]
         self.tokenizer.save_pretrained(folder)
-
-
-def apply_move(tensors: Tensors, move: Move, path: Path, *, device: torch.device) -> None:
-    """Apply one move in place; streamed tensor by tensor, since a direction is as large as the model."""
-    if move.kind == "noise":
-        for name, tensor in tensors.items():
-            tensors[name] = tensor + noise.of(move, name, tensor)
-        return
-    if move.kind == "checkpoint":
-        tensors.update({name: t.float() for name, t in load_file(path, device=str(device)).items()})
-        return
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        for name in file.keys():  # noqa: SIM118
-            tensors[name] = tensors[name] + move.step * file.get_tensor(name).float()
 
 
 def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:

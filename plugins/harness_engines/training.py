@@ -23,7 +23,7 @@ class HfTrainer:
 
     def __init__(self, local: Local, policy: Policy, optimizer: Optimizer) -> None:
         self.local, self.spec = local, optimizer
-        formed = local.model.weights(policy)
+        formed = local.model.unsteered(policy, "training")
         self.weights = {name: torch.nn.Parameter(t.float().clone()) for name, t in formed.items()}
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay

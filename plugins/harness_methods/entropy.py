@@ -53,8 +53,8 @@ class EntropyMin:
     name, version = "entropy_min", 1
     options: Mapping[str, Any] = {"kind": DIRECT, "steps": 16, "examples": 0, "kl": 0.0, **SHARED}
 
-    def spends(self, options: Mapping[str, Any]) -> Spending:
-        return iterating.spends(options)
+    def spends(self, _: Mapping[str, Any]) -> Spending:
+        return Spending(optimizer=True)
 
     def run(self, stages: Stages) -> Contender:
         kind, kl = str(stages.options["kind"]), float(stages.options["kl"])
@@ -73,8 +73,8 @@ class EntropyBonus:
     name, version = "entropy_bonus", 1
     options: Mapping[str, Any] = {"steps": 16, "examples": 1, **SHARED}
 
-    def spends(self, options: Mapping[str, Any]) -> Spending:
-        return iterating.spends(options)
+    def spends(self, _: Mapping[str, Any]) -> Spending:
+        return Spending(optimizer=True)
 
     def run(self, stages: Stages) -> Contender:
         return train(stages, lambda batch, _: direct(stages, batch, sign=-1.0))

@@ -77,12 +77,12 @@ def population(stages: Stages, *, multiple: int) -> int:
 
 def weighted(moves: Sequence[Move], fitness: Sequence[float]) -> list[Move]:
     """Each seed's noise times the z-scored fitness of its perturbations, in their sign; raises NoSignal for nothing."""
-    fitness_M, steps = np.array(fitness), dict.fromkeys((move.digest for move in moves), 0.0)
-    spread = np.nanstd(fitness_M)
-    if spread > 0:
-        scores_M = np.nan_to_num((fitness_M - np.nanmean(fitness_M)) / spread)  # no verdict at all: as the mean
-        for move, score in zip(moves, scores_M.tolist(), strict=True):
-            steps[move.digest] += math.copysign(score, score * move.step) / len(moves)
+    steps = dict.fromkeys((move.digest for move in moves), 0.0)
+    known = [value for value in fitness if not math.isnan(value)]
+    if known and np.std(known) > 0:
+        for move, value in zip(moves, fitness, strict=True):
+            score = 0.0 if math.isnan(value) else (value - np.mean(known)) / np.std(known)  # no verdict: as the mean
+            steps[move.digest] += float(score * np.sign(move.step)) / len(moves)
     found = [Move(kind="noise", path="", digest=digest, step=step) for digest, step in steps.items() if step]
     if not found:
         raise NoSignal(f"{len(moves)} perturbations scored alike: there is no direction")

@@ -87,3 +87,8 @@ def harness_register_methods(register: Register) -> None:
         summary="GRPO's updates on minibatches of the one base batch",
     )
     register("dpo", "harness_methods.dpo:Dpo", summary="preference for correct completions of the base batch (DPO)")
+    register(
+        "hidden_direction",
+        "harness_methods.hidden_direction:HiddenDirection",
+        summary="steering: mean hidden state of correct minus incorrect rollouts, added at a layer",
+    )

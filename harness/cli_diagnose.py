@@ -1,0 +1,32 @@
+"""`harness diagnose`: the command line of the diagnosis.
+
+Does: turn flags into a call, print tables, write the page.
+Doesn't: import anything heavy before the command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--method", "trained", multiple=True, help="whose way to look at, repeatable  [default: every grpo]")
+@click.option("--workers", type=int, help="processes; does not change results")
+@click.option("--quiet", is_flag=True, help="no progress")
+def diagnose(folder: Path, trained: tuple[str, ...], workers: int | None, quiet: bool) -> None:
+    """Compare a finished run's one-shot gradient with where GRPO went; noise, linearity, first-order gain.
+
+    RUN holds one_shot, one_shot_shuffled and grpo, best with two seeds and many kept checkpoints
+    (--set method.grpo.checkpoints=32). Draws completions of its own, as many as two base batches a seed at most; finished
+    parts are kept in RUN/diagnosis and read back. docs/diagnostics.md explains every number.
+    """
+    from harness import console, diagnosing, plugins
+    from harness.report import diagnosis
+
+    with console.Reporter(quiet=quiet) as reporter:
+        done = diagnosing.diagnose(folder, plugins.load(), progress=reporter, trained=trained, workers=workers or 0)
+    diagnosis.show(done)
+    click.echo(f"\npage    {diagnosis.write(done)}\nnumbers {done.folder / 'diagnosis.json'}")

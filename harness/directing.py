@@ -1,0 +1,95 @@
+"""From a weighed batch to raw directions: what the engine makes of it, once per run and seed.
+
+Does: ask the engine, keep the answer beside the direction's file, and read it where another method asked before; check
+that sampler and trainer agree; say which engine lacks what a method needs.
+Doesn't: journal or charge (stages.py), or transform a direction (directions.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import store
+from harness.budget import Cost, Stopwatch
+from harness.config import EngineSpec
+from harness.contracts import Engine, Method, Objective, Progress
+from harness.errors import HarnessError, UsageError
+from harness.run import Run
+from harness.types import Direction, Policy
+from harness.weighing import GradientBatch
+
+
+def gradient(
+    run: Run, weighed: GradientBatch, policy: Policy, *, objective: Objective, out: str, method: str
+) -> tuple[Direction, Cost]:
+    """The raw gradient in file `out` and what it cost, also where it was there already."""
+
+    def work() -> list[Direction]:
+        progress = _progress(run, f"{method}: gradient of {int(weighed.normaliser)} rollouts")
+        return [run.engine.gradient(weighed, policy, objective, out=Path(out), progress=progress)]
+
+    (direction,), cost = _once(run, weighed, work, stored=run.root / f"{out}.json")
+    _check_gap(run, direction)
+    return direction, cost
+
+
+def hidden(
+    run: Run, weighed: GradientBatch, policy: Policy, *, depths: Sequence[float], out: str, method: str
+) -> tuple[list[Direction], Cost]:
+    """The weighted sum of hidden states after the layers at `depths`, in files in folder `out`, and what it cost."""
+
+    def work() -> list[Direction]:
+        progress = _progress(run, f"{method}: hidden states of {int(weighed.normaliser)} rollouts")
+        ask = optional(run.engine, "hidden", method=method)
+        found: list[Direction] = ask(weighed, policy, depths=depths, out=Path(out), progress=progress)
+        return found
+
+    return _once(run, weighed, work, stored=run.root / out / "directions.json")
+
+
+def require(methods: Mapping[str, Method], engine: Engine) -> None:
+    """Raises UsageError when a method `needs` an optional method of engines that this one lacks."""
+    for name, method in methods.items():
+        for needed in getattr(method, "needs", ()):
+            optional(engine, needed, method=name)
+
+
+def optional(engine: Engine, name: str, *, method: str) -> Callable[..., Any]:
+    """An optional method of the engine; raises UsageError that says what to do where it is missing."""
+    found: Callable[..., Any] | None = getattr(engine, name, None)
+    if found is None:
+        raise UsageError(
+            f'{method} needs an engine with "{name}", which {type(engine).__name__} has not. Use --engine '
+            f"{EngineSpec().name}, or another that has it (docs/write-a-method.md), or leave {method} out."
+        )
+    return found
+
+
+def _progress(run: Run, label: str) -> Progress:
+    return lambda done, total: run.progress(label, done, total)
+
+
+def _once(
+    run: Run, weighed: GradientBatch, work: Callable[[], list[Direction]], *, stored: Path
+) -> tuple[list[Direction], Cost]:
+    """Another method may have asked for the same: then it is read, and charged all the same."""
+    if not stored.exists():
+        watch = Stopwatch()
+        dead, rate = weighed.groups_dead, weighed.pass_rate
+        made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
+        cost = watch.cost()._replace(train_tokens=made[0].tokens)  # all come from one pass over the batch
+        store.write_json(stored, {"directions": made, "cost": cost._asdict()})
+    entry = store.read_json(stored)
+    return list(entry["directions"]), Cost(**entry["cost"])
+
+
+def _check_gap(run: Run, direction: Direction) -> None:
+    limit, gap = run.spec.sampling.logprob_gap, direction.logprob_gap
+    if gap is not None and not gap <= limit:
+        raise HarnessError(
+            f"trainer and sampler disagree by {gap:.3g} nats on a token (limit sampling.logprob_gap = {limit}): "
+            "the gradient would be of another policy. Use --set engine.dtype=float32, or raise the limit knowingly."
+        )

@@ -36,7 +36,7 @@ class Extrapolate:
     }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
-        return Spending(passes=int(options["epochs"]), optimizer=True)
+        return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         kept = trained(stages)

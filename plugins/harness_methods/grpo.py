@@ -51,7 +51,7 @@ class Grpo:
     options: Mapping[str, Any] = {"steps": 32, "scheme": "grpo", "resample": False, **LOSS, **iterating.OPTIONS}
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
-        return Spending(passes=int(options["epochs"]), optimizer=True)
+        return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         live = iterating.trainer(stages)

@@ -11,13 +11,18 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.contracts import Optimizer
+from harness.contracts import Optimizer, Spending
 from harness.errors import UsageError
 from harness.stages import Stages
 from harness.training import StageTrainer
 from harness.types import Contender, Policy
 
 OPTIONS: Mapping[str, Any] = {"lr": 3e-4, "weight_decay": 0.0, "clip_norm": 1.0, "checkpoints": 4}
+
+
+def spends(options: Mapping[str, Any]) -> Spending:
+    """The whole budget, and as many gradients of each rollout as there are passes."""
+    return Spending(passes=int(options.get("epochs", 1)), optimizer=True)
 
 
 def trainer(stages: Stages) -> StageTrainer:

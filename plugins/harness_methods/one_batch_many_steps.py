@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.stages import Stages
 from harness.types import Contender
 from harness.weighing import minibatches, require_signal
-from harness_methods import grpo, offline
+from harness_methods import grpo, iterating, offline
 
 
 class OneBatchManySteps:
@@ -25,6 +26,9 @@ class OneBatchManySteps:
 
     name, version = "one_batch_many_steps", 1
     options: Mapping[str, Any] = {"scheme": "grpo", **grpo.LOSS, "updates_per_batch": 8, **offline.OPTIONS}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         batch, count = stages.base_batch(), offline.at_least_one(stages, "updates_per_batch")

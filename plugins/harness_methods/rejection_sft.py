@@ -23,13 +23,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from harness.contracts import Spending
 from harness.errors import NoSignal, UnknownName
 from harness.objectives import PolicyGradient
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
 from harness.types import Contender, Outcome
 from harness.weighing import WeighedBatch, minibatches
-from harness_methods import offline
+from harness_methods import iterating, offline
 
 MODES = ("epochs", "one_step")
 
@@ -46,6 +47,9 @@ class RejectionSft:
         "direction": "per_tensor",
         **offline.OPTIONS,
     }
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return Spending() if options["mode"] == "one_step" else iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         mode = str(stages.options["mode"])

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Spending
 from harness.errors import UsageError
 from harness.objectives import Preference
 from harness.stages import Stages
@@ -32,6 +33,9 @@ class Dpo:
 
     name, version = "dpo", 1
     options: Mapping[str, Any] = {"beta": 0.1, "per_problem": 4, "minibatch": 64, **offline.OPTIONS}
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return offline.spends(options)
 
     def run(self, stages: Stages) -> Contender:
         beta = float(stages.options["beta"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness import seeds
-from harness.contracts import Objective
+from harness.contracts import Objective, Spending
 from harness.errors import UsageError
 from harness.stages import Stages
 from harness.types import Contender
@@ -31,6 +31,11 @@ def train(stages: Stages, goal: Objective, cut: Callable[[int], Sequence[Gradien
         live.step(parts[number], goal)
 
     return iterating.iterate(stages, live, len(parts), learn)
+
+
+def spends(options: Mapping[str, Any]) -> Spending:
+    """At most: completions that are left out are in no minibatch."""
+    return Spending(passes=int(options["epochs"]), optimizer=True)
 
 
 def at_least_one(stages: Stages, option: str) -> int:

@@ -83,7 +83,9 @@ for command in (check, new, diagnose):
 @click.option("--seeds", type=int, help="number of run seeds  [default: 1]")
 @click.option("--engine", help="hf or tabular, or a plugin's  [default: hf]")
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="a TOML spec; flags win over it")
-@click.option("--suite", help="a grid of runs: a built-in suite (pareto, ...) or FILE.toml; --domain limits it to one domain")
+@click.option(
+    "--suite", help="a grid of runs: a built-in suite (pareto, ...) or FILE.toml; --domain limits it to one domain"
+)
 @click.option("--set", "sets", multiple=True, metavar="a.b=c", help="any key of the spec, repeatable")
 @click.option("--workers", type=int, help="processes for sampling, gradients and verifying  [default: all cores]")
 @click.option(

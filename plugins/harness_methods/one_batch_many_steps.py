@@ -7,6 +7,10 @@ Doesn't: draw again. What it lacks against grpo is fresh rollouts, and against o
 
 All options are grpo's, with the same meaning; only `steps` and `resample`, which are about drawing, are left out. The
 number of updates is epochs x updates_per_batch, by default that of grpo. Dead groups are in no minibatch.
+
+The clip says how far one batch may carry: every ratio is to the base, so at grpo's 0.2 the gradient is gone after the
+first pass. Tried on the embedded model (code, N = 4,096, seed 0, lr 3e-4, 4 x 8 updates; base .223, grpo .807 on test),
+low and high: 0.2, 0.2 gave .375; 0.5, 1 gave .767; 0.8, 4 gave .748, and fell on the way.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ class OneBatchManySteps:
     """docs/methods.md says what every option does."""
 
     name, version = "one_batch_many_steps", 1
-    options: Mapping[str, Any] = {"scheme": "grpo", **grpo.LOSS, "updates_per_batch": 8, **offline.OPTIONS}
+    options: Mapping[str, Any] = {
+        "scheme": "grpo", **grpo.LOSS, "updates_per_batch": 8, "clip_low": 0.5, "clip_high": 1.0, **offline.OPTIONS,
+    }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return iterating.spends(options)

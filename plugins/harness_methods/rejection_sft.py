@@ -15,6 +15,17 @@ Departures from published settings, numbered:
 1. Equal means equal text; RFT compares lists of equations.
 2. Of more than `cap` the first are kept: draws are exchangeable, so this is a choice at random. ReST-EM's cap is 10.
 3. The checkpoint is chosen on a selection split; papers train for a fixed number of epochs.
+4. RFT and ReST-EM keep distinct solutions. Completions of the embedded model are so short that distinct ones are few.
+
+Tried on the embedded model (code, N = 4,096, seed 0, 4 epochs; base .223, grpo .807 on test): the number of updates
+matters most.
+
+| kept           | minibatch | lr   | updates | pass@1 | greedy |
+|----------------|-----------|------|---------|--------|--------|
+| distinct, 4    | 64        | 3e-4 | 12      | .772   | .997   |
+| distinct, 4    | 32        | 3e-4 | 24      | .884   | .983   |
+| distinct, 4    | 32        | 1e-3 | 24      | .823   | .903   |
+| all, 10        | 64        | 3e-4 | 48      | .919   | .980   |
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def test_the_budget_is_spent_exactly_and_the_updates_counted() -> None:
     assert set(drawn["train/0"].values()) == {16}
     assert drawn["train/0"].total() == row["train_rollouts"] == 512
     assert drawn["selection"].total() <= row["selection_rollouts"] <= 512
-    assert row["updates"] == 16
+    assert row["updates"] == 32
     assert row["direction"] == "trend"
     assert (row["dead_groups"], row["batch_pass_rate"], row["snr"]) == (None, None, None), "it comes from no batch"
 
@@ -217,7 +217,7 @@ def test_it_goes_farther_than_the_updates_went() -> None:
 
 
 def test_without_a_live_group_there_is_no_way_to_follow(tmp_path: Path) -> None:
-    _, rows = execute(small_spec(methods=("extrapolate",), model="tabular:.0000000001"), tmp_path)
+    _, rows = execute(small_spec(methods=("extrapolate",), model="tabular:.0000000001", budget=512), tmp_path)
     row = next(row for row in rows if row["method"] == "extrapolate")
-    assert row["status"] == "no signal: none of 16 batches had a live group: no policy moved"
-    assert row["train_rollouts"] == 256
+    assert row["status"] == "no signal: none of 32 batches had a live group: no policy moved"
+    assert row["train_rollouts"] == 512

@@ -13,6 +13,10 @@ Departures from RELEX (2605.21468) and from RLVR-Linearity (2601.04537), numbere
    theirs has an intercept. Without, the direction is the displacement of the last policy, as in 2601.04537.
 3. All tensors are extrapolated; 2601.04537 takes norm layers as they are.
 4. Whole fp32 checkpoints are compared; RELEX stores displacements in half precision.
+5. The window is the whole budget, in as many updates as grpo: on the embedded model 8 and 16 larger ones, a shorter window
+   at the same budget, ended far behind, and no step along their way made up for it.
+
+What was spent to find `steps`, `rank_one` and `checkpoints`: nine runs of 4,096 rollouts on code and math, one seed.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ class Extrapolate:
 
     name, version = "extrapolate", 1
     options: Mapping[str, Any] = {
-        "steps": 16, "rank_one": True, "scheme": "grpo", **grpo.LOSS, **iterating.OPTIONS, "checkpoints": 8,
+        "steps": 32, "rank_one": True, "scheme": "grpo", **grpo.LOSS, **iterating.OPTIONS, "checkpoints": 8,
     }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:

@@ -13,7 +13,7 @@ from harness import leaderboard
 from harness.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "quickstart.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "quickstart.md", ROOT / "docs" / "diagnostics.md"]
 COMMANDS = [
     line.partition("  #")[0].removeprefix(".venv/bin/").strip()
     for page in PAGES

@@ -180,7 +180,7 @@ HUNT = """
                 found |= {x.decode() for x in re.findall(rb"8675\\d{3}", memory.read(end - start))}
             except (OSError, ValueError, OverflowError):
                 pass
-    return int(min(found, default="0"))
+    return int(min(found, default="0", key=lambda x: abs(int(x) % 1000 - 309)))  # other digits may lie about
 """
 
 

@@ -53,7 +53,8 @@ def finished_run(domain: str, *, seeds: int) -> Path:
 
 def keep_example(run: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("report.html", "figures/line_search.png", "figures/line_search.csv", "spec.toml"):
+    figures = [f"figures/{name}.{kind}" for name in ("line_search", "training") for kind in ("png", "csv")]
+    for name in ("report.html", *figures, "spec.toml"):
         shutil.copyfile(run / name, folder / Path(name).name)
 
 

@@ -70,6 +70,11 @@ class Stages:
         """The training batch of the base policy, as large as the budget: shared by methods, charged to each."""
         return self.sample(self.train_problems, self.base, samples=self._base_group, iteration=0)
 
+    @property
+    def most_updates(self) -> int:
+        """As many draws as the training budget makes without a lone rollout."""
+        return max(len(self.train_problems), self._base_group // 2)
+
     def schedule(self, steps: int) -> list[tuple[Sequence[Problem], int]]:
         """The training budget in `steps` nearly equal draws: (problems, samples of each). Raises UsageError.
 
@@ -77,11 +82,10 @@ class Stages:
         problems are met at every step, with a share of their samples.
         """
         problems, count = self.train_problems, len(self.train_problems)
-        most = max(count, self._base_group // 2)
-        if not 0 < steps <= most:
+        if not 0 < steps <= self.most_updates:
             raise UsageError(
                 f"{steps} updates were asked for; {count} training problems with {self._base_group} rollouts each make "
-                f"1 to {most}"
+                f"1 to {self.most_updates}"
             )
         if count >= steps:
             cuts = [count * step // steps for step in range(steps + 1)]

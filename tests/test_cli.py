@@ -75,7 +75,7 @@ def test_quiet_says_nothing_but_the_result() -> None:
             ["--set", "method.one_shot.directon=raw", "--method", "one_shot"],
             ['did you mean "method.one_shot.direction"'],
         ),
-        (["--set", "method.grpo.rate=1"], ["its options are set but it does not run"]),
+        (["--set", "method.dpo.rate=1"], ["its options are set but it does not run"]),
         (["--budget", "15"], ["smaller than one group of 16", "--budget"]),
         (["--budget", "many"], ["not a valid integer"]),
         (["--selection-budget", "7"], ["cannot score 8"]),
@@ -259,7 +259,7 @@ def test_leaderboard_merges_shows_and_exports(tmp_path: Path) -> None:
     assert "random_direction" in result.output
     merged = tmp_path / "results/leaderboard/tabular.csv"
     first = merged.read_text()
-    assert len(read_csv(merged)) == 15
+    assert len(read_csv(merged)) == 30
     assert invoke("leaderboard", str(finished())).exit_code == 0
     assert merged.read_text() == first
     shown = invoke("leaderboard", "--format", "csv")

@@ -13,10 +13,8 @@ from harness import leaderboard, plugins
 from harness.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("quickstart.md", "methods.md", "methods-single-example.md")),
-]
+TAUGHT = ("quickstart.md", "methods.md", "methods-single-example.md", "diagnostics.md")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in TAUGHT)]
 COMMANDS = [
     line.partition("  #")[0].removeprefix(".venv/bin/").strip()
     for page in PAGES

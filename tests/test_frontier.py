@@ -107,7 +107,7 @@ def test_the_proposal_spends_51200_rollouts_in_1_5_10_and_1000_steps() -> None:
     for point in suite.points:
         assert point.spec.budget == 51_200 == 3200 * point.spec.sampling.group
         assert [point.spec.method[f"one_shot_k{k}"]["k"] for k in (5, 10)] == [5, 10]
-        assert point.spec.method["grpo_1000"]["steps"] == 1000
+        assert point.spec.method["grpo"]["steps"] == 1000
     cuts = [3200 * step // 1000 for step in range(1001)]
     sizes = [16 * (b - a) for a, b in itertools.pairwise(cuts)]
     assert (sizes.count(48), sizes.count(64), sum(sizes)) == (800, 200, 51_200)

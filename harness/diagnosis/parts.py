@@ -81,14 +81,13 @@ def gradients(run: Run, jobs: Sequence[Job], *, folder: Path, label: str, meter:
 
     A part without a weight has a gradient of zero and no file.
     """
-    found = {}
+    found, tokens, watch = {}, 0, Stopwatch()
     for done, job in enumerate(jobs):
         run.progress(label, done, len(jobs))
         part, path = restrict(job.weighed, job.problems), folder / f"{job.name}.safetensors"
         found[job.name] = Vector((run.root / path,) if part.num_sub_batches else ())
         if part.num_sub_batches and not (run.root / path).exists():
-            watch = Stopwatch()
-            direction = run.engine.gradient(part, run.base, PolicyGradient(), out=path)
-            meter.charge(watch.cost()._replace(train_tokens=direction.tokens))
+            tokens += run.engine.gradient(part, run.base, PolicyGradient(), out=path).tokens
     run.progress(label, len(jobs), len(jobs))
+    meter.charge(watch.cost()._replace(train_tokens=tokens))
     return found

@@ -52,18 +52,17 @@ def _cosines(tables: Mapping[str, Rows], way: str) -> altair.HConcatChart:
     told = []
     for row in rows:
         same = "own seed" if row["seed"] == row["way_seed"] else "other seed"
-        pair = f"{row['seed']}-{row['way_seed']}"
+        shared = {"step": row["step"], "pair": f"{row['seed']}-{row['way_seed']}"}
         if row["direction"] == "raw":
-            told.append({"step": row["step"], "cosine": row["cosine"], "what": f"{same}, measured", "pair": pair})
-            told.append({"step": row["step"], "cosine": row["corrected"], "low": row["corrected_low"],
-                         "high": row["corrected_high"], "what": f"{same}, corrected", "pair": pair})  # fmt: skip
+            told.append({**shared, "cosine": row["cosine"], "what": same, "how": "measured"})
+            limits = {"low": row["corrected_low"], "high": row["corrected_high"]}
+            told.append({**shared, "cosine": row["corrected"], "what": same, "how": "corrected", **limits})
         if row["direction"] == "shuffled":
-            told.append({"step": row["step"], "cosine": row["cosine"], "what": "shuffled rewards", "pair": pair})
+            told.append({**shared, "cosine": row["cosine"], "what": "shuffled rewards", "how": "measured"})
     x, color = altair.X("step:Q", title="update"), altair.Color("what:N", title=None, legend=TOP)
-    left = altair.Chart(_clean(told))
-    lines = left.mark_line(point=True).encode(
-        x=x, y=altair.Y("cosine:Q", title="cosine of the raw gradient"), color=color, detail="pair:N"
-    )
+    dash = altair.StrokeDash("how:N", title=None, legend=TOP, sort=["corrected", "measured"])
+    left, y = altair.Chart(_clean(told)), altair.Y("cosine:Q", title="cosine of the raw gradient")
+    lines = left.mark_line().encode(x=x, y=y, color=color, strokeDash=dash, detail="pair:N")
     bands = left.mark_area(opacity=0.12).encode(x=x, y="low:Q", y2="high:Q", color=color, detail="pair:N")
     kinds, title = _kinds(tables, rows, way)
     right = altair.Chart(_clean(kinds)).mark_line(point=True).encode(
@@ -143,7 +142,8 @@ def _linearity(rows: Rows) -> altair.HConcatChart:
 
 
 def _agreement(rows: Rows) -> altair.LayerChart:
-    x = altair.X("rollouts:Q", title="rollouts of each batch", scale=altair.Scale(type="log", base=2))
+    axis = altair.Axis(values=sorted({row["rollouts"] for row in rows}), format="d")
+    x = altair.X("rollouts:Q", title="rollouts of each batch", scale=altair.Scale(type="log", base=2), axis=axis)
     told = [
         {"rollouts": row["rollouts"], "cosine": row[column], "what": what, "seed": row["seed"]}
         for row in rows

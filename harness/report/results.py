@@ -94,8 +94,10 @@ def verdict(results: Results) -> str:
         f"({float(row['delta']):+.3f}, 95 % interval {low:+.3f} to {high:+.3f})."
     )
     others = [p for p in pairs(results) if p["other"] not in ("base", STANDARD)]
-    unbeaten = [p["other"] for p in others if p["ci_low"] <= 0]
+    behind = [p["other"] for p in others if p["ci_high"] < 0]
+    unbeaten = [p["other"] for p in others if p["ci_low"] <= 0 <= p["ci_high"]]
     text += _against_standard(results, float(row["delta"]))
+    text += f" It is behind: {', '.join(behind)}." if behind else ""
     return text + (f" It is not clearly ahead of: {', '.join(unbeaten)}." if unbeaten else "")
 
 

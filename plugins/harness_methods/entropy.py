@@ -103,7 +103,7 @@ def schedule(stages: Stages) -> Sequence[tuple[Sequence[Problem], int]]:
     """The budget in `steps` draws: of all training problems in turn, or again and again of the first `examples`."""
     steps, problems = int(stages.options["steps"]), stages.train_problems[: int(stages.options["examples"])]
     if not problems:
-        return stages.schedule(steps)
+        return iterating.draws(stages)
     return [(problems, samples) for samples in iterating.shares(stages, len(problems), steps=steps)]
 
 

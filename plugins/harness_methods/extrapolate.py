@@ -56,7 +56,7 @@ class Extrapolate:
 def trained(stages: Stages) -> dict[int, Policy]:
     """The policies kept on the way, by the number of draws before them."""
     live, kept = iterating.trainer(stages), {}
-    draws = stages.schedule(int(stages.options["steps"]))
+    draws = iterating.draws(stages)
     marks = iterating.milestones(len(draws), int(stages.options["checkpoints"]))
     for number, (problems, samples) in enumerate(draws):
         batch = stages.sample(problems, live.policy, samples=samples, iteration=number)

@@ -45,7 +45,7 @@ LOSS: Mapping[str, Any] = {
 
 
 class Grpo:
-    """`steps` updates at most; docs/methods.md says what every option does."""
+    """`steps` draws at most; docs/methods.md says what every option does."""
 
     name, version = "grpo", 1
     options: Mapping[str, Any] = {"steps": 32, "scheme": "grpo", "resample": False, **LOSS, **iterating.OPTIONS}
@@ -55,7 +55,7 @@ class Grpo:
 
     def run(self, stages: Stages) -> Contender:
         live = iterating.trainer(stages)
-        draws = stages.schedule(int(stages.options["steps"]))
+        draws = iterating.draws(stages)
         wanted, pending = len(draws[0][0]) if stages.options["resample"] else 0, []
 
         def learn(number: int) -> None:

@@ -15,7 +15,7 @@ from harness.contracts import Optimizer, Spending
 from harness.errors import UsageError
 from harness.stages import Stages
 from harness.training import StageTrainer
-from harness.types import Contender, Policy
+from harness.types import Contender, Policy, Problem
 
 OPTIONS: Mapping[str, Any] = {"lr": 3e-4, "weight_decay": 0.0, "clip_norm": 1.0, "checkpoints": 4}
 
@@ -32,6 +32,11 @@ def trainer(stages: Stages) -> StageTrainer:
         raise UsageError(f"method.{stages.method}.lr must be above 0")
     decay = float(stages.options["weight_decay"])
     return stages.trainer(stages.base, Optimizer(lr=lr, weight_decay=decay, clip=clip if clip > 0 else None))
+
+
+def draws(stages: Stages) -> list[tuple[Sequence[Problem], int]]:
+    """The budget in `steps` nearly equal draws, in fewer where it is too small for as many."""
+    return stages.schedule(min(int(stages.options["steps"]), stages.most_updates))
 
 
 def shares(stages: Stages, problems: int, *, steps: int) -> list[int]:

@@ -31,8 +31,8 @@ PROMPT = 256  # tokens of a prompt, where none was seen
 
 
 class Pace(NamedTuple):
-    """`completion` and `trained` are tokens of a rollout (trained: its share of the prompt included), `generating` and
-    `training` seconds of a token; the rest is bytes: weights, one more number for each (4), the cache of a shard."""
+    """`completion` and `trained` are tokens of a rollout (trained: with its share of the prompt in a group that is all
+    live), `generating` and `training` seconds of a token; the rest is bytes: weights, one more number for each (4), the cache of a shard."""
 
     measured: bool
     completion: float

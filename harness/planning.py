@@ -23,7 +23,7 @@ from harness.estimating import Pace
 from harness.plugins import Plugins
 from harness.selecting import Names
 
-HEAD = ("method", "train", "selection, at most", "evaluation", "generated", "trained, at most", "GiB")
+HEAD = ("method", "train", "selection, at most", "evaluation", "generated", "trained, about", "GiB")
 
 
 class Sizes(NamedTuple):

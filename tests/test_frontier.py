@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tabular_run import finished, small_spec
+from tabular_run import small_spec
 
 from harness import plugins, suiting
 from harness.pipeline import check_options, methods_of
-from harness.report import frontier, results
+from harness.report import frontier
 from harness.report.results import Results
 from harness.suiting import Point, Suite
 
@@ -32,9 +32,9 @@ def row(method: str, *, gain: float, updates: int = 0, direction: str = "", base
     }  # fmt: skip
 
 
-def runs(*axes: dict[str, str], **gains: float) -> list[tuple[Point, Results]]:
+def runs(*axes: dict[str, str]) -> list[tuple[Point, Results]]:
     """A run for each of `axes`, with a row of every method."""
-    real, found = results.load(finished()), []
+    found = []
     for number, own in enumerate(axes):
         budget = int(own.get("budget", 256))
         spec = small_spec(*SETS, methods=("one_shot", "k4", "slow", "base_tempered"), budget=budget)
@@ -42,7 +42,8 @@ def runs(*axes: dict[str, str], **gains: float) -> list[tuple[Point, Results]]:
             row("base", gain=0), row("base_tempered", gain=0.05), row("one_shot", gain=0.1, direction="per_tensor"),
             row("k4", gain=0.2, direction="per_tensor"), row("slow", gain=0.3 + number / 10, updates=16, base=0.2 + number / 10),
         ]  # fmt: skip
-        found.append((Point(f"p{number}", own, spec), replace(real, rows=shown)))
+        empty: Any = {"manifest": {}, "finished": {}, "probes": {}}
+        found.append((Point(f"p{number}", own, spec), Results(root=Path(), rows=shown, **empty)))
     return found
 
 

@@ -183,13 +183,14 @@ def correct_by_level(root: Path, *, once: bool) -> list[int]:
 
 def test_one_base_batch_for_all_and_exact_budgets(tmp_path: Path) -> None:
     """Everyone pays for all of it; updates and candidates are as many as the options say."""
-    root = run(tmp_path, "method.rejection_sft.minibatch=8", "method.dpo.minibatch=8", methods=("one_shot", *METHODS))
+    sets = ["method.rejection_sft.minibatch=8", "method.rejection_sft.dedupe=true", "method.dpo.minibatch=8"]
+    root = run(tmp_path, *sets, methods=("one_shot", *METHODS))
     assert len(list((root / "rollouts/0").glob("train-*"))) == 1
     kept = sum(correct_by_level(root, once=True))
     wanted = {"rejection_sft": 4 * round(kept / 8), "one_batch_many_steps": 32}
     for method in METHODS:
         found, done = row(root, method), finished(root, method)
-        assert found["status"] == "ok"
+        assert found["status"].startswith("ok")
         assert int(found["train_rollouts"]) == 512
         assert 0 < int(found["selection_rollouts"]) <= 512
         assert int(found["updates"]) == len(done.trained) == wanted.get(method, len(done.trained))
@@ -255,7 +256,7 @@ def test_nothing_correct_is_the_zero_step(tmp_path: Path) -> None:
 
 def test_all_correct_leaves_no_pairs_but_likelihood(tmp_path: Path) -> None:
     root = run(tmp_path, methods=("rejection_sft", "dpo"), model="tabular:.999999")
-    assert row(root, "rejection_sft")["status"] == "ok"
+    assert row(root, "rejection_sft")["status"].startswith("ok")
     assert row(root, "dpo")["status"].startswith("no signal")
 
 

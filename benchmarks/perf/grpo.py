@@ -70,7 +70,7 @@ def _ours() -> list[Seed]:
             "run", "--domain", "math", "--method", "grpo", "--seeds", str(SEEDS), "--budget", str(BUDGET),
             "--selection-budget", "16", "--workers", "1", "--quiet", "--out", folder,
             "--set", f"method.grpo.steps={STEPS}", "--set", f"method.grpo.lr={RATE}",
-            "--set", "method.grpo.checkpoints=1", *subjects.SMALL_TEST, cwd=Path(folder),
+            "--set", "method.grpo.checkpoints=1", *subjects.SMALL_TEST, cwd=Path(folder), interval=5.0,
         )  # fmt: skip
         root = subjects.run_folder(Path(folder))
         trained = [store.read_json(root / f"methods/grpo/{seed}/scores.json").trained for seed in range(SEEDS)]

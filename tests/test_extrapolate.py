@@ -207,7 +207,9 @@ def test_the_budget_is_spent_exactly_and_the_updates_counted() -> None:
 
 def test_it_goes_farther_than_the_updates_went() -> None:
     """A small rate leaves the last policy close to the base; the search goes on along its way, and gains."""
-    root, row, done, _ = extrapolated("method.extrapolate.lr=0.005", "method.extrapolate.rank_one=false")
+    root, row, done, _ = extrapolated(
+        *(f"method.extrapolate.{option}" for option in ("lr=0.01", "rank_one=false", "steps=8"))
+    )
     assert done.search is not None
     ended = Tabular("tabular", root, {}).displacement(done.trained[-1].policy).relative
     assert row["direction"] == "displacement"

@@ -173,8 +173,11 @@ def test_rounds_that_stay_pass_their_rollouts_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        (("method.one_shot_k.k=129",), "256 rollouts do not make 129 updates of at least two"),
-        (("method.one_shot_k.k=0",), "do not make 0 updates"),
+        (
+            ("method.one_shot_k.k=129",),
+            "129 updates were asked for; 16 training problems with 16 rollouts each make 1 to 16",
+        ),
+        (("method.one_shot_k.k=0",), "0 updates were asked for"),
         (("method.one_shot_k.k=8", "selection_budget=16"), "2 selection rollouts for a search among 3 steps, of 16"),
     ],
 )

@@ -293,4 +293,5 @@ def require_signal(weighed: GradientBatch) -> None:
 
 
 def _mean(weighted: Sequence[tuple[float, float]]) -> float:
-    return sum(value * weight for value, weight in weighted) / sum(weight for _, weight in weighted)
+    total = sum(weight for _, weight in weighted)
+    return sum(value * weight for value, weight in weighted) / total if total else float("nan")

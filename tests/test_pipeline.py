@@ -111,7 +111,8 @@ def test_a_finished_run_resumes_to_the_same_rows_wherever_it_lies(tmp_path: Path
 
 
 def test_no_signal_is_a_status_not_a_crash(tmp_path: Path) -> None:
-    root, rows = execute(small_spec("rewards.correct=0", seeds=2), tmp_path)
+    methods = ["base_tempered", "one_shot", "one_shot_shuffled", "random_direction", "grpo"]
+    root, rows = execute(small_spec("rewards.correct=0", seeds=2, methods=methods), tmp_path)
     for row in rows:
         if row["method"] in ("base", "base_tempered"):
             assert row["status"].startswith("ok")

@@ -70,9 +70,8 @@ def test_page_needs_nothing_from_elsewhere(text: str) -> None:
 
 
 def test_sections_and_numbers_are_those_of_the_run(text: str, found: Results) -> None:
-    assert Page(text).headings[:7] == [
-        "Leaderboard", "Paired differences", "By level", "Format and the rest", "Line search", "Batches and directions",
-        "Cost",
+    assert Page(text).headings[:6] == [
+        "Leaderboard", "Paired differences", "By level", "Format and the rest", "Line search", "Learning curves",
     ]  # fmt: skip
     for row in found.aggregate:
         assert f"<td>{row['method']}</td><td>{float(row['pass@1']):.3f}</td>" in text
@@ -105,7 +104,7 @@ def test_pairs_agree_with_the_rows(found: Results) -> None:
     (shuffled,) = [r for r in found.aggregate if r["method"] == "one_shot_shuffled"]
     difference = float(row["pass@1"]) - float(shuffled["pass@1"])
     assert pairs["one_shot_shuffled"]["delta"] == pytest.approx(difference)
-    assert results.pairs(found, focus="grpo") == []
+    assert results.pairs(found, focus="dpo") == []
 
 
 def test_what_others_wrote_is_escaped(found: Results) -> None:

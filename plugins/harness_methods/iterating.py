@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.contracts import Optimizer, Spending
-from harness.errors import UsageError
+from harness.errors import NoSignal, UsageError
 from harness.stages import Stages
 from harness.training import StageTrainer
 from harness.types import Contender, Policy, Problem
@@ -62,6 +62,11 @@ def iterate(stages: Stages, live: StageTrainer, steps: int, learn: Callable[[int
         learn(number)
         if number + 1 in marks:
             kept.append(live.keep())
+    if live.policy == stages.base:
+        rate = sum(step.pass_rate for step in stages.trained) / max(1, len(stages.trained))
+        raise NoSignal(
+            f"no group with both rewards in {steps} draws (mean batch pass rate {rate:.4f}): nothing was learnt"
+        )
     return chosen(stages, kept)
 
 

@@ -63,7 +63,7 @@ def test_clipped_policy_is_its_formula(aggregation: str, extras: dict[str, float
         "token_mean": sum(map(sum, losses)) / 2.5,
         "constant": sum(map(sum, losses)) / 2.5,
     }
-    assert float(goal.loss(seen)) == pytest.approx(expected[aggregation])
+    assert goal.loss(seen).item() == pytest.approx(expected[aggregation])
 
 
 def test_needs_follow_the_coefficients() -> None:
@@ -88,7 +88,7 @@ def test_padding_changes_neither_loss_nor_gradient(goal: ClippedPolicy) -> None:
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
             assert torch.isfinite(seen.logprobs_BT.grad).all()  # type: ignore[arg-type]
-        found.append(float(loss))
+        found.append(loss.item())
     assert found[1:] == pytest.approx([found[0]] * 2)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import leaderboard
 from harness.errors import NoSignal
-from harness.testing.method_subject import BUDGET, MethodSubject, Ran
+from harness.testing.method_subject import MethodSubject, Ran
 from harness.testing.rules import NotApplicable, Rule, demand, shown
 
 COMBINE = ("single", "vote", "oracle")
@@ -50,13 +50,14 @@ def runs(subject: MethodSubject) -> str:
 def budget(subject: MethodSubject) -> str:
     """Exactly the training budget, or nothing of it; never more than the selection budget; all of it charged."""
     ran, drawn = subject.straight, _drawn(subject)
+    most = subject.budget
     charged = {kind: int(ran.finished.cost[f"{kind}_rollouts"]) for kind in ("train", "selection")}
-    demand(charged["train"] in (0, BUDGET), f"{charged['train']} training rollouts of {BUDGET}", remedy=_SPEND)
-    demand(charged["selection"] <= BUDGET, f"{charged['selection']} selection rollouts of {BUDGET}", remedy=_SPEND)
+    demand(charged["train"] in (0, most), f"{charged['train']} training rollouts of {most}", remedy=_SPEND)
+    demand(charged["selection"] <= most, f"{charged['selection']} selection rollouts of {most}", remedy=_SPEND)
     for kind, count in charged.items():
         seen = f"the engine drew {drawn[kind]} {kind} rollouts, {count} were charged"
         demand(drawn[kind] <= count, seen, remedy="draw through stages only")
-    return f"train {charged['train']} of {BUDGET}, selection {charged['selection']} of {BUDGET}, counted at the engine"
+    return f"train {charged['train']} of {most}, selection {charged['selection']} of {most}, counted at the engine"
 
 
 _SPEND = "share the whole budget out over your draws: len(stages.train_problems) x stages.group"

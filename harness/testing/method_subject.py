@@ -46,7 +46,7 @@ SMALL = (
     "search.problems=16",
     "search.samples=2",
 )
-BUDGET = 512
+BUDGETS = (512, 4096)  # the second for methods that find no signal in the first
 
 
 class Ran(NamedTuple):
@@ -65,6 +65,7 @@ class MethodSubject:
         self.registration, self._plugins = registration, plugins
         self._folder = tempfile.TemporaryDirectory(prefix="harness-check-")
         self._count = 0
+        self.budget = BUDGETS[0]
 
     def close(self) -> None:
         self._folder.cleanup()
@@ -84,7 +85,11 @@ class MethodSubject:
 
     @cached_property
     def straight(self) -> Ran:
-        return self.run()
+        ran = self.run()
+        if ran.row["status"].startswith("no signal"):
+            self.budget = BUDGETS[1]
+            ran = self.run()
+        return ran
 
     @cached_property
     def splits(self) -> dict[str, set[str]]:
@@ -98,7 +103,7 @@ class MethodSubject:
     def run(self, *, hopeless: bool = False, stop_at: int | None = None) -> Ran:
         """A whole run. With `stop_at` it is interrupted at that call of the engine and then resumed."""
         self._count += 1
-        changes = {"methods": [self.name], "budget": BUDGET, "workers": 1}
+        changes = {"methods": [self.name], "budget": self.budget, "workers": 1}
         ground = self.ground
         sets = (*SMALL, f"engine.name={ground.engine}", *ground.settings, *(ground.hopeless if hopeless else ()))
         spec = config.load(ground.domain, file=None, changes=changes, sets=sets)

@@ -21,7 +21,8 @@ from harness.plugins import Registration
 from harness.types import Contender, Policy, Rollout, Shard
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
+_FOLDER_ARGUMENT = {"os.mkdir": 2, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2}
+_CHANGES = (*_FOLDER_ARGUMENT, "os.truncate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +151,19 @@ def _listeners() -> list[list[str]]:
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & _WRITING):
             return
         if isinstance(arguments[0], str | bytes | os.PathLike):
+            path = os.path.join(_folder(event, arguments), os.fsdecode(arguments[0]))
             for listener in listeners:
-                listener.append(os.path.realpath(os.fsdecode(arguments[0])))
+                listener.append(os.path.realpath(path))
 
     sys.addaudithook(hear)
     return listeners
+
+
+def _folder(event: str, arguments: tuple[Any, ...]) -> str:
+    """What a relative path is relative to: `shutil.rmtree` names files by an open folder (dir_fd)."""
+    place = _FOLDER_ARGUMENT.get(event)
+    link = f"/proc/self/fd/{arguments[place] if place is not None else -1}"
+    return os.readlink(link) if os.path.islink(link) else ""
 
 
 @contextmanager

@@ -65,13 +65,21 @@ class SearchSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSpec:
-    """Test draws: `samples` on `problems`, plus up to `wide_samples` on the first `wide_problems` for pass@16."""
+    """Test draws: `samples` on `problems`; what more is drawn is charged to evaluation as well.
+
+    `wide_methods` are looked at closely: up to `wide_samples` draws on the first `wide_problems` for pass@16, and fresh
+    draws on the first `seen_problems` of the training problems. `bin_samples` draws of the base sort test problems by its
+    pass rate. All steps that the `candidate_methods` searched among are scored on the test problems.
+    """
 
     problems: int = 300
     samples: int = 4
     wide_problems: int = 100
     wide_samples: int = 64
     wide_methods: tuple[str, ...] = ("base", "one_shot", "grpo")
+    seen_problems: int = 100
+    bin_samples: int = 16
+    candidate_methods: tuple[str, ...] = ("one_shot",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Score contenders: verdict counts per problem, on fresh draws with the same seeds for every contender.
 
 Does: count correct, lenient-correct, format, truncated, unparsed, timeouts and errors; combine completions by vote or
-oracle; evaluate on test problems sampled, greedily and, for pass@16, with many draws on some.
+oracle; evaluate on test problems sampled, greedily and, for pass@16, with many draws on some; draw what the report needs
+beside: the base's pass rate of each problem, every step of a search, problems that were trained on.
 Doesn't: choose anything (stepping.py) or compare (leaderboard.py).
 """
 
@@ -18,15 +19,23 @@ from harness.run import Run
 from harness.sampling import Draw, Judged, RolloutBatch
 from harness.types import Contender, Outcome, Policy, Problem, Score
 
+BASE = "base"
+
 
 @store.record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A contender on one test set: `sampled` at its temperature, `greedy`, and `wide` (many draws on some problems)."""
+    """A contender on one test set: `sampled` at its temperature, `greedy`, and `wide` (many draws on some problems).
+
+    `bins`, of the base alone, sorts problems by its pass rate: draws of their own, which are nobody's score. `candidates`
+    are the scores of every step of the method's search, in its order, drawn as `sampled` is.
+    """
 
     sampled: Score
     greedy: Score
     wide: Score | None
+    bins: Score | None = None
+    candidates: tuple[Score, ...] = ()
 
 
 def score_of(batches: Sequence[RolloutBatch], problems: Sequence[Problem], *, combine: str = "single") -> Score:
@@ -114,56 +123,95 @@ def scored(
 
 
 def evaluate(
-    run: Run, contender: Contender, problems: Sequence[Problem], *, seed: int, method: str
-) -> tuple[Evaluation, Cost]:
-    """Scores of a contender on one test set; every method meets the same problems with the same seeds."""
-    spec = run.spec.evaluation
-    temperature = run.spec.sampling.temperature if contender.temperature is None else contender.temperature
-    samples = contender.n or spec.samples
-    sampled, cost = _test(run, contender, problems, seed=seed, method=method, temperature=temperature, samples=samples)
-    greedy, spent = sampled, Cost()
-    if (temperature, samples) != (0.0, 1):  # else the same draws, which would be counted twice
-        greedy, spent = _test(run, contender, problems, seed=seed, method=method, temperature=0.0, samples=1)
-    cost, wide = cost.plus(spent), None
-    if method in spec.wide_methods and contender.combine == "single" and spec.wide_samples > samples:
-        few = problems[: spec.wide_problems]
-        extra, spent = _test(
-            run,
-            contender,
-            few,
-            seed=seed,
-            method=method,
-            temperature=temperature,
-            samples=spec.wide_samples - samples,
-            first=samples,
-        )
-        cost, wide = cost.plus(spent), _joined(sampled, extra)
-    return Evaluation(sampled=sampled, greedy=greedy, wide=wide), cost
-
-
-def _test(
     run: Run,
     contender: Contender,
     problems: Sequence[Problem],
     *,
     seed: int,
     method: str,
-    temperature: float,
-    samples: int,
-    first: int = 0,
-) -> tuple[Score, Cost]:
+    candidates: Sequence[Policy] = (),
+) -> tuple[Evaluation, Cost]:
+    """Scores of a contender on one test set; every method meets the same problems with the same seeds.
+
+    `candidates` are the policies that its search chose from; the winner among them is not drawn twice.
+    """
+    spec = run.spec.evaluation
+    temperature = run.spec.sampling.temperature if contender.temperature is None else contender.temperature
+    test = Drawing(run, method, seed, temperature, contender.n or spec.samples)
+    sampled, cost = _draw(test, contender, problems)
+    greedy, spent = sampled, Cost()
+    if (temperature, test.samples) != (0.0, 1):  # else the same draws, which would be counted twice
+        greedy, spent = _draw(test._replace(seed=0, temperature=0.0, samples=1), contender, problems)  # greedy: no seed
+    wide, bins, others = None, None, None
+    cost = cost.plus(spent)
+    if _looked_at_closely(run, contender, method) and spec.wide_samples > test.samples:
+        more = test._replace(samples=spec.wide_samples - test.samples, first=test.samples)
+        extra, spent = _draw(more, contender, problems[: spec.wide_problems])
+        cost, wide = cost.plus(spent), _joined(sampled, extra)
+    if method == BASE and spec.bin_samples:
+        sorting = test._replace(seed=0, samples=spec.bin_samples, purpose="bins")  # one sorting for all seeds
+        bins, spent = _draw(sorting, contender, problems)
+        cost = cost.plus(spent)
+    if candidates and contender.combine == "single":
+        others, spent = _candidates(test, candidates, problems, winner=contender, score=sampled)
+        cost = cost.plus(spent)
+    return Evaluation(sampled=sampled, greedy=greedy, wide=wide, bins=bins, candidates=others or ()), cost
+
+
+def seen(run: Run, contender: Contender, *, seed: int, method: str) -> tuple[Score | None, Cost]:
+    """Fresh draws on problems that were trained on, for methods looked at closely; the same draws for each."""
+    problems = run.problems.train[seed][: run.spec.evaluation.seen_problems]
+    if not problems or not _looked_at_closely(run, contender, method):
+        return None, Cost()
+    temperature = run.spec.sampling.temperature if contender.temperature is None else contender.temperature
+    test = Drawing(run, method, seed, temperature, run.spec.evaluation.samples, purpose="seen")
+    return _draw(test, contender, problems)
+
+
+def _looked_at_closely(run: Run, contender: Contender, method: str) -> bool:
+    return method in run.spec.evaluation.wide_methods and contender.combine == "single"
+
+
+class Drawing(NamedTuple):
+    """How completions are drawn for a score: `samples` of each problem, numbered from `first`."""
+
+    run: Run
+    method: str
+    seed: int
+    temperature: float
+    samples: int
+    first: int = 0
+    purpose: str = "test"
+
+
+def _draw(test: Drawing, contender: Contender, problems: Sequence[Problem]) -> tuple[Score, Cost]:
     batches, cost = [], Cost()
     for policy in contender.policies:
-        draw = test_draw(contender, policy, temperature=temperature, samples=samples, max_tokens=run.max_tokens)
-        draw = replace(draw, first=first)
-        kind = "greedy" if temperature == 0 else f"{samples} samples"
-        label = f"{method}: test {len(problems)} problems, {kind}"
-        ((batch, spent),) = run.collect(
-            [draw], problems, run_seed=seed if temperature else 0, label=label
-        )  # greedy: no seed
+        kind = "greedy" if test.temperature == 0 else f"{test.samples} samples"
+        label = f"{test.method}: {test.purpose} {len(problems)} problems, {kind}"
+        draw = test_draw(
+            contender, policy, temperature=test.temperature, samples=test.samples, max_tokens=test.run.max_tokens
+        )
+        draw = replace(draw, first=test.first, purpose=test.purpose)
+        ((batch, spent),) = test.run.collect([draw], problems, run_seed=test.seed, label=label)
         batches.append(batch)
-        cost = cost.plus(spent._replace(eval_rollouts=len(problems) * samples))
+        cost = cost.plus(spent._replace(eval_rollouts=len(problems) * test.samples))
     return score_of(batches, problems, combine=contender.combine), cost
+
+
+def _candidates(
+    test: Drawing, policies: Sequence[Policy], problems: Sequence[Problem], *, winner: Contender, score: Score
+) -> tuple[tuple[Score, ...], Cost]:
+    """Scores of all `policies`; that of the winner is known and not paid for again."""
+    scores, cost = [], Cost()
+    for policy in policies:
+        if (policy,) == winner.policies:
+            scores.append(score)
+            continue
+        found, spent = _draw(test, replace(winner, policies=(policy,)), problems)
+        scores.append(found)
+        cost = cost.plus(spent)
+    return tuple(scores), cost
 
 
 def test_draw(contender: Contender, policy: Policy, *, temperature: float, samples: int, max_tokens: int) -> Draw:

@@ -27,7 +27,7 @@ from harness.lending import Lender
 from harness.plugins import Plugins
 from harness.run import Progress, Run
 from harness.stages import Stages
-from harness.types import Contender, Direction, Search, TrainStep
+from harness.types import Contender, Direction, Score, Search, TrainStep
 from harness.verifying import VerifierPool
 
 USES = "uses"  # the option of a variant that names the method it is one of
@@ -45,7 +45,10 @@ class Tested:
 @store.record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A method's result in one seed, as kept in scores.json. `cost` is without that of the tests."""
+    """A method's result in one seed, as kept in scores.json. `cost` is without that of the tests.
+
+    `seen` is its score on problems it trained on, for methods that are looked at closely.
+    """
 
     status: str
     contender: Contender
@@ -54,6 +57,7 @@ class Finished:
     direction: Direction | None
     trained: tuple[TrainStep, ...]
     cost: Mapping[str, float]
+    seen: Score | None = None
 
     @property
     def evaluation(self) -> Evaluation:
@@ -171,11 +175,16 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
         contender = method.run(stages)
     except NoSignal as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
         contender, status = Contender(policies=(run.base,)), f"no signal: {reason}"
+    among = (
+        stages.last_search.candidates if stages.last_search and name in run.spec.evaluation.candidate_methods else ()
+    )
+    policies = [candidate.policy for candidate in among]
     tests = {
         test: Tested(evaluation=scores, cost=cost._asdict())
         for test, problems in run.problems.test.items()
-        for scores, cost in [evaluating.evaluate(run, contender, problems, seed=seed, method=name)]
+        for scores, cost in [evaluating.evaluate(run, contender, problems, seed=seed, method=name, candidates=policies)]
     }
+    seen, spent = evaluating.seen(run, contender, seed=seed, method=name)
     finished = Finished(
         status=status,
         contender=contender,
@@ -183,7 +192,8 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
         search=stages.last_search,
         direction=stages.last_direction,
         trained=tuple(stages.trained),
-        cost=stages.budget.spent._asdict(),
+        cost=stages.budget.spent.plus(spent)._asdict(),
+        seen=seen,
     )
     if stages.last_search is not None:
         store.write_json(path.with_name("search.json"), stages.last_search)

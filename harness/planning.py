@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from harness import directing, estimating, pipeline, selecting, sizing
+from harness import directing, estimating, evaluating, pipeline, selecting, sizing
 from harness.config import RunSpec
 from harness.contracts import Domain, Method, Spending
 from harness.errors import UsageError
@@ -27,9 +27,11 @@ HEAD = ("method", "train", "selection, at most", "evaluation", "generated", "tra
 
 
 class Sizes(NamedTuple):
-    """Rollouts of the training budget that can be spent, problems of each test set, tokens of a completion at most."""
+    """Rollouts of the training budget that can be spent and the problems they are of, problems of each test set, tokens
+    of a completion at most."""
 
     train: int
+    problems: int
     tests: tuple[int, ...]
     max_tokens: int
     note: str
@@ -82,18 +84,24 @@ def spends(method: Method, options: Mapping[str, object]) -> Spending:
 
 
 def stage(spec: RunSpec, name: str, used: Spending, sizes: Sizes) -> Stage:
-    train, samples = round(used.train * sizes.train), spec.evaluation.samples
-    wide = name in spec.evaluation.wide_methods and not used.tests
-    more, each = max(0, spec.evaluation.wide_samples - samples) if wide else 0, used.tests or samples + 1
-    tests = (each * test + more * min(spec.evaluation.wide_problems, test) for test in sizes.tests)
-    return Stage(name, train, round(used.selection * spec.selection_total), sum(tests), used.passes * train, used)
+    train, own = round(used.train * sizes.train), spec.evaluation
+    each = (used.tests or own.samples + 1) + (own.bin_samples if name == evaluating.BASE else 0)
+    if name in own.candidate_methods:
+        each += own.samples * len(spec.search.kl_targets)
+    closely = name in own.wide_methods and not used.tests
+    more = max(0, own.wide_samples - own.samples) if closely else 0
+    tests = sum(each * test + more * min(own.wide_problems, test) for test in sizes.tests)
+    tests += own.samples * min(own.seen_problems, sizes.problems) if closely else 0
+    return Stage(name, train, round(used.selection * spec.selection_total), tests, used.passes * train, used)
 
 
 def upper_bound(spec: RunSpec, plugins: Plugins) -> int:
     """Rollouts of a run at most, were every problem asked for at hand."""
     methods = pipeline.methods_of(spec, plugins)
     options = pipeline.check_options(spec, methods)
-    sizes = Sizes(spec.budget, (spec.evaluation.problems,) * max(1, len(spec.data.test)), 0, "")
+    sizes = Sizes(
+        spec.budget, spec.num_train_problems, (spec.evaluation.problems,) * max(1, len(spec.data.test)), 0, ""
+    )
     return spec.seeds * sum(stage(spec, n, spends(m, options[n]), sizes).rollouts for n, m in methods.items())
 
 
@@ -103,7 +111,7 @@ def _sizes(spec: RunSpec, found: selecting.Selected) -> Sizes:
     note = (
         f" {problems} training problems take {train:,} of the {spec.budget:,} rollouts." if train < spec.budget else ""
     )
-    return Sizes(train, tuple(map(len, found.test.values())), found.max_tokens, note)
+    return Sizes(train, problems, tuple(map(len, found.test.values())), found.max_tokens, note)
 
 
 def _expected(spec: RunSpec, domain: Domain, names: Names) -> Sizes:
@@ -113,7 +121,7 @@ def _expected(spec: RunSpec, domain: Domain, names: Names) -> Sizes:
     except UsageError as error:
         note = f" The problems are not at hand ({str(error).partition(':')[0]}): counted as if all that are asked for were."
         tokens = spec.sampling.max_tokens or selecting.max_tokens(domain, names)
-        return Sizes(spec.budget, (spec.evaluation.problems,) * len(names.test), tokens, note)
+        return Sizes(spec.budget, spec.num_train_problems, (spec.evaluation.problems,) * len(names.test), tokens, note)
 
 
 def _table(spec: RunSpec, names: Names, plan: Sequence[Stage], pace: Pace) -> Table:

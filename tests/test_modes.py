@@ -133,7 +133,7 @@ def test_foreign_problems_are_refused() -> None:
         ("arc", ("DIRECT", "SLIP"), {"direct", "slip"}),
         ("arc", ("BAD_STYLE", "DIRECT", "CONFUSED"), {"style", "direct", "confused"}),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_known_errors_are_called_by_their_names(
     domain: str, patched: tuple[str, ...], modes: set[str], judge: Judge, monkeypatch: pytest.MonkeyPatch

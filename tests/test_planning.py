@@ -32,7 +32,7 @@ def test_what_a_run_spends_is_what_was_promised(tmp_path: Path) -> None:
     spec = small_spec(*sets, methods=names, budget=512)
     methods = pipeline.methods_of(spec, found)
     options = pipeline.check_options(spec, methods)
-    sizes = Sizes(512, (10,), 0, "")
+    sizes = Sizes(512, 32, (10,), 0, "")
     root, rows = execute(spec, tmp_path, found=found)
     told = {name: planning.stage(spec, name, planning.spends(m, options[name]), sizes) for name, m in methods.items()}
     prompt = max(len(p["problem"].prompt.encode()) for p in _problems(root))
@@ -57,9 +57,10 @@ def _problems(root: Path) -> list[Any]:
 def test_a_vote_is_counted_by_its_completions() -> None:
     """The wide draws are for methods whose completions count one by one."""
     spec = config.load("tabular", file=None, changes={}, sets=("evaluation.problems=10",))
-    sizes = Sizes(4096, (10, 5), 0, "")
-    assert planning.stage(spec, "base", Spending(), sizes).evaluation == 15 * 5 + 60 * (10 + 5)
-    assert planning.stage(spec, "base", Spending(tests=9), sizes).evaluation == 15 * 9
+    sizes = Sizes(4096, 256, (10, 5), 0, "")
+    assert planning.stage(spec, "grpo", Spending(), sizes).evaluation == 15 * 5 + 60 * (10 + 5) + 4 * 100
+    assert planning.stage(spec, "grpo", Spending(tests=9), sizes).evaluation == 15 * 9
+    assert planning.stage(spec, "base", Spending(tests=9), sizes).evaluation == 15 * (9 + 16)
 
 
 def model(folder: Path, *, parameters: int) -> Path:
@@ -93,7 +94,7 @@ def test_hours_are_two_and_six_flops_a_parameter() -> None:
     """1.5e9 parameters, one method of N rollouts of L tokens: 2 P N L / (10 % of the peak) + 6 P N (L + prompt / G) / (40 %)."""
     spec = config.load("math", file=None, changes={"model": "x/y-1.5B", "budget": 1600}, sets=("search.samples=1",))
     pace = estimating.assumed(spec, max_tokens=1000)
-    one = planning.stage(spec, "one_shot", Spending(selection=0), Sizes(1600, (), 1000, ""))
+    one = planning.stage(spec, "one_shot", Spending(selection=0), Sizes(1600, 100, (), 1000, ""))
     by_hand = 2 * 1.5e9 * 1600 * 1000 / 98.9e12 + 6 * 1.5e9 * 1600 * (1000 + 256 / 16) / 395.6e12
     assert planning.hours(one, spec, pace) * 3600 == pytest.approx(by_hand)
     assert "not measured" in pace.note

@@ -94,7 +94,7 @@ def test_hours_are_two_and_six_flops_a_parameter() -> None:
     """1.5e9 parameters, one method of N rollouts of L tokens: 2 P N L / (10 % of the peak) + 6 P N (L + prompt / G) / (40 %)."""
     spec = config.load("math", file=None, changes={"model": "x/y-1.5B", "budget": 1600}, sets=("search.samples=1",))
     pace = estimating.assumed(spec, max_tokens=1000)
-    one = planning.stage(spec, "one_shot", Spending(selection=0), Sizes(1600, 100, (), 1000, ""))
+    one = planning.stage(spec, "one_shot", Spending(selection=0), Sizes(1600, 0, (), 1000, ""))
     by_hand = 2 * 1.5e9 * 1600 * 1000 / 98.9e12 + 6 * 1.5e9 * 1600 * (1000 + 256 / 16) / 395.6e12
     assert planning.hours(one, spec, pace) * 3600 == pytest.approx(by_hand)
     assert "not measured" in pace.note

@@ -47,10 +47,26 @@ TERMS = {"search": "search noise", "direction": "direction noise", "headroom": "
 
 def section(found: Results, made: Sequence[Signal], lost: Lost | None) -> Section:
     """`made` and `lost` are those of signals.rows and losing.split."""
-    if not made:
-        return Section("causes", "Why it breaks", "", EMPTY)
-    split = page.note(NO_SPLIT) if lost is None else _split(found, lost)
-    return Section("causes", "Why it breaks", _batches(found, made) + "<h3>Where the missing gain went</h3>" + split)
+    body = _without_signal(found)
+    if made:
+        split = page.note(NO_SPLIT) if lost is None else _split(found, lost)
+        body += _batches(found, made) + "<h3>Where the missing gain went</h3>" + split
+    return Section("causes", "Why it breaks", body, EMPTY)
+
+
+def _without_signal(found: Results) -> str:
+    """What broke altogether: methods whose batches had no live group."""
+    lines = [
+        [r["method"], r["seed"], r["status"]] for r in found.rows if r["seed"] != "all" and "no signal" in r["status"]
+    ]
+    if not lines:
+        return ""
+    dead = signals.expected_dead(found.finished["base", 0], group=found.manifest["spec"]["sampling"]["group"])
+    foreseen = "" if math.isnan(dead) else f" From the base's fresh draws {dead:.0%} dead groups were to be expected."
+    told = page.lead(
+        f"Where every group is dead there is nothing to follow, and the method is scored as the base.{foreseen}"
+    )
+    return told + grids.grid(("method", "seed", "status"), lines, colors=found.colors, words=("status",))
 
 
 def _batches(found: Results, made: Sequence[Signal]) -> str:
@@ -102,7 +118,7 @@ def figure(found: Results, made: Sequence[Signal]) -> Figure:
         y=altair.Y("snr:Q", title=None, scale=log), color=color, tooltip=told,
     ).transform_filter("datum.snr > 0 && datum.successes > 0")  # fmt: skip
     agreement = marks.encode(
-        x=altair.X("pass_rate:Q", title="pass rate of the batch", scale=altair.Scale(zero=False, padding=12)),
+        x=altair.X("pass_rate:Q", title="pass rate of the batch", scale=charts.around([row["pass_rate"] for row in shown])),
         y=altair.Y("agreement:Q", title=None, scale=share), color=color, tooltip=told,
     )  # fmt: skip
     panels = [

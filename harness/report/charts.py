@@ -88,6 +88,12 @@ def over() -> altair.Chart:
     return altair.Chart(altair.NamedData(ROWS))
 
 
+def around(values: Sequence[float], margin: float = 0.03) -> altair.Scale:
+    """Shares, with some room on both sides: all of one value would otherwise have no axis."""
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    return altair.Scale(domain=[max(0.0, min(known) - margin), min(1.0, max(known) + margin)], nice=False)
+
+
 def rule_at(value: float, axis: str = "y") -> altair.Chart:
     """A thin line across the panel, at zero or at what a gain has to reach."""
     return (

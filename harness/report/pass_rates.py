@@ -21,7 +21,6 @@ from harness.report.results import FOCUS, STANDARD, Results
 
 FIRST = (FOCUS, STANDARD, "one_shot_shuffled", "rejection_sft")
 MOST = 6
-MARGIN = 0.03  # of pass rate around the batches that were seen
 WITHIN = (
     "View 1, within this run: does the method help problems that the base seldom solves? Test problems are sorted by the base's pass "
     "rate in 16 draws of their own; base and method are scored on other draws, so that an unchanged model gains nothing in any bin. "
@@ -134,9 +133,8 @@ def across(palette: Mapping[str, str], made: Sequence[Mapping[str, Any]]) -> Fig
     drawn = {row["method"] for row in made}
     colors = charts.chosen({key: color for key, color in palette.items() if key in drawn}, FIRST)
     shown = [row for row in made if row["method"] in colors]
-    rates = [row["batch_pass_rate"] for row in shown] or [0.0]
-    around = altair.Scale(domain=[max(0.0, min(rates) - MARGIN), min(1.0, max(rates) + MARGIN)], nice=False)
-    x = altair.X("batch_pass_rate:Q", title="pass rate of the training batch", scale=around)
+    scale = charts.around([row["batch_pass_rate"] for row in shown])
+    x = altair.X("batch_pass_rate:Q", title="pass rate of the training batch", scale=scale)
     told = charts.tooltip(
         "run:N",
         "method:N",

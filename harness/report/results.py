@@ -131,7 +131,7 @@ def verdict(results: Results) -> str:
     row = own[0]
     if row["ci_low"] == "":
         reason = "the zero step was chosen" if str(row["status"]).startswith("ok") else row["status"]
-        return f"One gradient step changes nothing on {row['domain']} / {row['test_benchmark']}: {reason}."
+        return f"One gradient step changes nothing on {row['domain']} / {row['test_benchmark']}: {str(reason).rstrip('.')}."
     low, high = float(row["ci_low"]), float(row["ci_high"])
     word = "raises" if low > 0 else "lowers" if high < 0 else "does not measurably change"
     text = (
@@ -155,6 +155,7 @@ def _against_standard(results: Results, gain: float) -> str:
         return ""
     (pair,), whole = found, float(theirs[0]["delta"])
     updates = round(float(theirs[0]["updates"]))
-    share = f"one_shot's gain is {gain / whole:.0%} of that; " if float(theirs[0]["ci_low"]) > 0 and gain > 0 else ""
+    known = float(theirs[0]["ci_low"]) > 0 and gain > 0 and not results.missing  # of an interrupted run's seeds not all are in both
+    share = f"one_shot's gain is {gain / whole:.0%} of that; " if known else ""
     apart = f"{pair['delta']:+.3f}, 95 % interval {pair['ci_low']:+.3f} to {pair['ci_high']:+.3f}"
     return f" {STANDARD} ({updates} updates on as many rollouts) gains {whole:+.3f}: {share}difference {apart}."

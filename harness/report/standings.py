@@ -19,6 +19,7 @@ from harness.report.charts import Figure
 from harness.report.page import Section
 from harness.report.results import FOCUS, Results
 
+SHORT = 44  # characters of a status
 CAPTION = (
     "Gain in pass@1 over the base on the same test problems, with its 95 % interval. Intervals are of gains over the base: "
     "whether two methods differ is said by their paired difference below, not by the overlap."
@@ -88,9 +89,14 @@ def _table(found: Results, group: Sequence[Row]) -> str:
     for row in group:
         method, score, *rest = tables.cells(row)
         tied = row is not group[0] and leaderboard.tied(row, group[0])
-        status = [] if plain else [str(row["status"])]
+        status = [] if plain else [_short(str(row["status"]))]
         lines.append([method, f"{score} =" if tied else score, *rest, *status])
-    return grids.grid(head, lines, colors=found.colors, focus=FOCUS, words=("status",))
+    return grids.grid(head, lines, colors=found.colors, focus=FOCUS)
+
+
+def _short(status: str) -> str:
+    """The section on status has the whole of it."""
+    return status if len(status) <= SHORT else f"{status[:SHORT]} ..."
 
 
 def _pairs(found: Results) -> str:

@@ -119,7 +119,7 @@ def _line(run: Run) -> list[str]:
     own, standard = (_gain(found, method, test) for method in (FOCUS, STANDARD))
     base = next(r for r in found.aggregate if r["method"] == "base" and r["test_benchmark"] == test)
     signal = [one for one in signals.rows(found) if one.method == FOCUS]
-    pair = [grids.spread(p["delta"], p["ci_low"], p["ci_high"]) for p in results.pairs(found) if p["other"] == STANDARD]
+    pair = [grids.spread(p["delta"], p["ci_low"], p["ci_high"]) for p in found.pairs if p["other"] == STANDARD]
     at = crossing.break_even_within(found, FOCUS) if own else None
     seen = summary.detectable(found)
     return [

@@ -54,7 +54,7 @@ def _table(title: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> s
 def _pairs(found: Results) -> str:
     lines = [
         [p["other"], grids.spread(p["delta"], p["ci_low"], p["ci_high"]), console.number(p["p_value"], 4)]
-        for p in results.pairs(found)
+        for p in found.pairs
     ]
     return _table("**Paired differences** on the same problems", (f"{FOCUS} minus", "pass@1 [95 %]", "p"), lines)
 

@@ -6,6 +6,7 @@ Doesn't: extrapolate beyond the draws there are.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import altair
@@ -47,11 +48,12 @@ def rows(found: Results) -> list[dict[str, Any]]:
 
 def solved(score: Score, k: int) -> levels.Floats:
     """pass@k of each problem, NaN with fewer than k verdicts."""
-    known: dict[tuple[int, int], float] = {}
-    pairs = list(zip(score.n, score.correct, strict=True))
-    for n, correct in set(pairs):
-        known[n, correct] = stats.pass_at_k(n, correct, k)
-    return np.array([known[pair] for pair in pairs])
+    return np.array([_solved(n, correct, k) for n, correct in zip(score.n, score.correct, strict=True)])
+
+
+@functools.cache
+def _solved(n: int, correct: int, k: int) -> float:
+    return stats.pass_at_k(n, correct, k)
 
 
 def figure(found: Results, made: list[dict[str, Any]]) -> Figure:

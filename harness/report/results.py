@@ -6,8 +6,9 @@ Doesn't: recompute anything that the run already decided.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from harness.errors import UsageError
 from harness.leaderboard import Row
 from harness.pipeline import Finished
 from harness.report import charts
-from harness.types import Search
+from harness.types import Problem, Search
 
 FOCUS = "one_shot"  # the method under test: every other one is compared with it
+LISTED = 8  # names in one sentence
 STANDARD = "grpo"  # what it is meant to replace
 
 
@@ -52,6 +54,20 @@ class Results:
     def label(self, method: str) -> str:
         """The method as tables name it."""
         return next(leaderboard.label(row) for row in self.aggregate if row["method"] == method)
+
+    @functools.cached_property
+    def pairs(self) -> list[dict[str, Any]]:
+        """The method under test minus every other one."""
+        return pairs(self)
+
+    @functools.cached_property
+    def tests(self) -> dict[str, list[Problem]]:
+        """The problems of each test set, by its name, in their order."""
+        sets: dict[str, list[Problem]] = {}
+        for entry in store.read_lines(self.root / "problems.jsonl"):
+            if entry["split"].startswith("test/"):
+                sets.setdefault(entry["split"].removeprefix("test/"), []).append(entry["problem"])
+        return sets
 
     def probes_of(self, method: str) -> list[Search]:
         """One for each seed in which the method probed perturbations."""
@@ -139,23 +155,31 @@ def verdict(results: Results) -> str:
         f"{float(row['base_pass@1']):.3f} to {float(row['pass@1']):.3f} "
         f"({float(row['delta']):+.3f}, 95 % interval {low:+.3f} to {high:+.3f})."
     )
-    others = [p for p in pairs(results) if p["other"] not in ("base", STANDARD)]
+    others = [p for p in results.pairs if p["other"] not in ("base", STANDARD)]
     behind = [p["other"] for p in others if p["ci_high"] < 0]
     unbeaten = [p["other"] for p in others if p["ci_low"] <= 0 <= p["ci_high"]]
     text += _against_standard(results, float(row["delta"]))
-    text += f" It is behind: {', '.join(behind)}." if behind else ""
-    return text + (f" It is not clearly ahead of: {', '.join(unbeaten)}." if unbeaten else "")
+    text += f" It is behind: {listed(behind)}." if behind else ""
+    return text + (f" It is not clearly ahead of: {listed(unbeaten)}." if unbeaten else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """As many as a sentence holds."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _against_standard(results: Results, gain: float) -> str:
     """How it stands to standard RLVR at the same budget of training rollouts."""
-    found = [pair for pair in pairs(results) if pair["other"] == STANDARD]
+    found = [pair for pair in results.pairs if pair["other"] == STANDARD]
     theirs = [row for row in results.aggregate if row["method"] == STANDARD and row["ci_low"] != ""]
     if not found or not theirs:
         return ""
     (pair,), whole = found, float(theirs[0]["delta"])
     updates = round(float(theirs[0]["updates"]))
-    known = float(theirs[0]["ci_low"]) > 0 and gain > 0 and not results.missing  # of an interrupted run's seeds not all are in both
+    known = (
+        float(theirs[0]["ci_low"]) > 0 and gain > 0 and not results.missing
+    )  # of an interrupted run's seeds not all are in both
     share = f"one_shot's gain is {gain / whole:.0%} of that; " if known else ""
     apart = f"{pair['delta']:+.3f}, 95 % interval {pair['ci_low']:+.3f} to {pair['ci_high']:+.3f}"
     return f" {STANDARD} ({updates} updates on as many rollouts) gains {whole:+.3f}: {share}difference {apart}."

@@ -14,7 +14,7 @@ import altair
 
 from harness import console, leaderboard
 from harness.leaderboard import Row
-from harness.report import charts, grids, page, results, tables
+from harness.report import charts, grids, page, tables
 from harness.report.charts import Figure
 from harness.report.page import Section
 from harness.report.results import FOCUS, Results
@@ -102,7 +102,7 @@ def _short(status: str) -> str:
 def _pairs(found: Results) -> str:
     lines = [
         [p["other"], grids.spread(p["delta"], p["ci_low"], p["ci_high"]), console.number(p["p_value"], 4)]
-        for p in results.pairs(found)
+        for p in found.pairs
     ]
     if not lines:
         return ""

@@ -79,7 +79,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _against(found: Results) -> list[Tile]:
-    pair = [p for p in results.pairs(found) if p["other"] == STANDARD]
+    pair = [p for p in found.pairs if p["other"] == STANDARD]
     if not pair:
         return []
     (own,) = pair
@@ -186,11 +186,10 @@ def unfinished(found: Results) -> str:
     if not found.missing:
         return ""
     done = len(found.finished)
-    names = ", ".join(f"{method} (seed {seed})" for method, seed in found.missing[:12])
-    more = f" and {len(found.missing) - 12} more" if len(found.missing) > 12 else ""
+    names = results.listed([f"{method} (seed {seed})" for method, seed in found.missing])
     text = (
         f"This run is not finished: {done} of {done + len(found.missing)} results are here, and only they are shown; means are over the "
-        f"seeds that are. Missing: {names}{more}."
+        f"seeds that are. Missing: {names}."
     )  # fmt: skip
     how = f"harness resume {found.root}"
     return f'<div class="warning"><p>{html.escape(text)}</p><p>To go on: <code>{html.escape(how)}</code></p></div>'

@@ -49,7 +49,7 @@ def cells(row: Row) -> list[str]:
 def show_pairs(root: Path) -> None:
     """Paired differences, and as Markdown what there is by level, by subject, after saturation and of words."""
     found = results.load(root)
-    pairs = results.pairs(found)
+    pairs = found.pairs
     if pairs:
         Console(width=None if Console().is_terminal else 160).print(console.pairs_table(pairs))
     for section in (levels, subjects, saturation, wording):

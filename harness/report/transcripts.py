@@ -66,7 +66,7 @@ def _methods(found: Results) -> list[str]:
 
 
 def _problems(found: Results) -> list[Problem]:
-    return next(iter(drawn.tests(found).values()))
+    return next(iter(found.tests.values()))
 
 
 def _completions(found: Results, method: str) -> dict[str, Said]:

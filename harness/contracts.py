@@ -160,6 +160,9 @@ class Engine(Protocol):
     Optional: `moments(batch, policy, objective, *, out, rms, progress=silent) -> Direction`, which is `gradient` and besides
     writes to `rms` tensors of the same names and shapes: the root mean square over sub-batches of their shares of the
     gradient, of which the gradient is the sum.
+
+    Optional: `linear() -> list[str]`, the names of the weights [out, in] of linear layers, without the head's. Directions of
+    kind lora<rank> are made of these.
     """
 
     root: Path
@@ -183,8 +186,7 @@ class Engine(Protocol):
     ) -> Direction:
         """Minus the gradient of the loss over the batch, written to `out`; kind "raw".
 
-        `progress` hears (sub-batches done, in all). The file's header holds "weight_norms" by tensor and may hold "linear",
-        the names of the weights [out, in] of linear layers without the head, which the kinds lora<rank> are made of.
+        `progress` hears (sub-batches done, in all).
         """
         ...
 

@@ -67,6 +67,12 @@ def hidden(
     return _once(run, weighed, work, stored=run.root / out / "directions.json")
 
 
+def linear(engine: Engine, *, method: str) -> list[str]:
+    """Names of the weights of linear layers. Raises UsageError where the engine does not tell."""
+    found: list[str] = optional(engine, "linear", method=method)()
+    return found
+
+
 def require(methods: Mapping[str, Method], engine: Engine) -> None:
     """Raises UsageError when a method `needs` an optional method of engines that this one lacks."""
     for name, method in methods.items():

@@ -22,7 +22,7 @@ Departures of lora, numbered:
    compared with `raw`; of that it also lacks the embedding, which no linear layer holds.
 2. LoRA is trained with AdamW, whose first step is the sign of B's gradient. That is linear in the step as well, and not
    made here.
-3. Which weights are of linear layers the engine says in the header of the gradient's file ("linear"); names do not tell.
+3. Which weights are of linear layers the engine says (its optional method `linear`); names and shapes do not tell.
 """
 
 from __future__ import annotations
@@ -59,26 +59,39 @@ def of_gradient() -> tuple[str, ...]:
     return tuple(_TRANSFORMS)
 
 
-def transform(raw: Direction, kind: str, *, root: Path, out: str, seed: int = 0) -> Direction:
-    """Write the direction of `kind` made from the raw gradient; `out` is relative to `root`, `seed` the run's.
+def transform(
+    raw: Direction,
+    kind: str,
+    *,
+    root: Path,
+    out: str,
+    seed: int = 0,
+    linear: Callable[[], Sequence[str]] = tuple,
+) -> Direction:
+    """Write the direction of `kind` made from the raw gradient; `out` is relative to `root`.
 
-    Raises UnknownName, or UsageError where the gradient lacks what the kind is made of.
+    `seed`, the run's, and `linear`, which names the weights of linear layers, are for lora. Raises UnknownName, or UsageError
+    where what the kind is made of is lacking.
     """
     make = _TRANSFORMS["per_tensor"] if kind == "positives_only" else _TRANSFORMS.get(kind)
     rank = re.fullmatch(r"lora([1-9]\d*)", kind)
     if make is None and rank is None and kind not in OF_MOMENTS:
         raise UnknownName("direction", kind, kinds(), hint="lora takes any rank.")
-    found = _read(root / raw.path)
+    gradients, norms = _read(root / raw.path)
     if make is not None:
-        tensors = {name: make(g, found.norms[name]) for name, g in found.tensors.items()}
+        tensors = {name: make(g, norms[name]) for name, g in gradients.items()}
+    elif rank:
+        tensors = {name: _lora(gradients[name], name, rank=int(rank[1]), seed=seed) for name in linear()}
     else:
-        tensors = _lora(found, rank=int(rank[1]), seed=seed) if rank else _adam(found, raw, root)
-    return _write(tensors, raw, kind=kind, norms=found.norms, root=root, out=out)
+        tensors = _adam(gradients, raw, root)
+    if not tensors:
+        raise UsageError(f"this model has no weights of linear layers that {kind} could adapt: take another kind")
+    return _write(tensors, raw, kind=kind, norms=norms, root=root, out=out)
 
 
 def random_like(direction: Direction, *, seed: int, root: Path, out: str) -> Direction:
     """Gaussian tensors with the per-tensor norms of `direction`."""
-    tensors, norms, _ = _read(root / direction.path)
+    tensors, norms = _read(root / direction.path)
     noise = {}
     for name, tensor in tensors.items():
         gauss = seeds.generator(seeds.seed_for(seed, "random_direction", name)).standard_normal(tensor.shape)
@@ -138,11 +151,10 @@ def _unwritten(norms: Mapping[str, float]) -> Direction:
 
 
 class _Stored(NamedTuple):
-    """A file of tensors, the norms of the weights and which of them are of linear layers."""
+    """A file of tensors, and the norms of the weights they are directions of."""
 
     tensors: dict[str, Array]
     norms: dict[str, float]
-    linear: list[str]
 
 
 def _read(path: Path) -> _Stored:
@@ -151,7 +163,7 @@ def _read(path: Path) -> _Stored:
         if "weight_norms" not in header:
             raise HarnessError(f"{path} is not a direction: its header has no weight_norms")
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        return _Stored(tensors, json.loads(header["weight_norms"]), json.loads(header.get("linear", "[]")))
+        return _Stored(tensors, json.loads(header["weight_norms"]))
 
 
 def _write(
@@ -177,11 +189,11 @@ def _orthogonal(gradient: Array, weight_norm: float) -> Array:
     return _per_tensor((left * kept) @ right, weight_norm)
 
 
-def _adam(found: _Stored, raw: Direction, root: Path) -> dict[str, Array]:
+def _adam(gradients: Mapping[str, Array], raw: Direction, root: Path) -> dict[str, Array]:
     if not raw.rms:
         raise UsageError('"adam" is made of a gradient and its rms: take it with stages.direct(..., kind="adam")')
     sizes = load_file(root / raw.rms)
-    return {name: over(gradient, sizes[name]) for name, gradient in found.tensors.items()}
+    return {name: over(gradient, sizes[name]) for name, gradient in gradients.items()}
 
 
 def over(gradient: Array, sizes: Array) -> Array:
@@ -189,18 +201,11 @@ def over(gradient: Array, sizes: Array) -> Array:
     return np.asarray(gradient / np.where(sizes > 0, sizes, sizes.dtype.type(1)))
 
 
-def _lora(found: _Stored, *, rank: int, seed: int) -> dict[str, Array]:
-    if not found.linear:
-        raise UsageError(
-            "this engine's gradient names no weights of linear layers, which lora adapts: take another kind"
-        )
-    made = {}
-    for name in found.linear:
-        gradient, width = found.tensors[name], found.tensors[name].shape[1]
-        drawn = seeds.generator(seeds.seed_for(seed, "lora", name)).uniform(-1, 1, (rank, width)) / math.sqrt(width)
-        down = drawn.astype(gradient.dtype)
-        made[name] = (gradient @ down.T) @ down
-    return made
+def _lora(gradient: Array, name: str, *, rank: int, seed: int) -> Array:
+    width = gradient.shape[1]
+    drawn = seeds.generator(seeds.seed_for(seed, "lora", name)).uniform(-1, 1, (rank, width)) / math.sqrt(width)
+    down = drawn.astype(gradient.dtype)
+    return np.asarray((gradient @ down.T) @ down)
 
 
 _TRANSFORMS: Mapping[str, Callable[[Array, float], Array]] = {

@@ -33,10 +33,9 @@ T = TypeVar("T")
 class Stages:
     """The stages as one method in one run seed sees them.
 
-    `train_problems` and `selection_problems` are what it may learn and choose from; `options` are the method's own,
-    checked; `budget` is its meter; `context` is how many tokens the model takes, where the engine knows. `last_search`
-    and `last_direction` are what its row reports, `last_probe` what the density of good perturbations is read from,
-    `trained` the steps of its trainer.
+    `train_problems` and `selection_problems` are what it may learn and choose from; `options` are its own, checked; `budget`
+    is its meter; `context` is how many tokens the model takes, where the engine knows. `last_search` and `last_direction` are
+    what its row reports, `last_probe` what densities are read from, `trained` the steps of its trainer.
     """
 
     def __init__(self, run: Run, *, method: str, seed: int, options: Mapping[str, Any]) -> None:
@@ -193,7 +192,8 @@ class Stages:
 
     def transform(self, raw: Direction, kind: str) -> Direction:
         """The direction of `kind` made from a raw gradient (harness/directions.py)."""
-        make = functools.partial(directions.transform, raw, kind, root=self._run.root, seed=self.seed)
+        linear = functools.partial(directing.linear, self._run.engine, method=self.method)
+        make = functools.partial(directions.transform, raw, kind, root=self._run.root, seed=self.seed, linear=linear)
         return self._make("transform", [raw.digest, kind], make)
 
     def randomise(self, direction: Direction) -> Direction:

@@ -98,10 +98,13 @@ class HfEngine:
         for done, part in enumerate(self._run("gradient", tasks), start=1):
             total.add(part)
             progress(done, len(tasks))
-        model = self.local.model
-        weights, linear = model.weights(policy), model.linear
-        norms = {name: float(weights[name].double().norm()) for name in model.base}
-        return replace(self._written(total, norms, out=out, linear=linear), logprob_gap=total.gap)
+        weights = self.local.model.weights(policy)
+        norms = {name: float(weights[name].double().norm()) for name in self.local.model.base}
+        return replace(self._written(total, norms, out=out), logprob_gap=total.gap)
+
+    def linear(self) -> list[str]:
+        """See harness.contracts.Engine."""
+        return self.local.model.linear
 
     def hidden(
         self, batch: Batch, policy: Policy, *, depths: Sequence[float], out: Path, progress: Progress = silent
@@ -123,11 +126,9 @@ class HfEngine:
             found.append(replace(written, kind=f"hidden/{layer}"))
         return found
 
-    def _written(
-        self, total: _Reduction, norms: Mapping[str, float], *, out: Path, linear: Sequence[str] = ()
-    ) -> Direction:
-        path, header = self.root / out, {"weight_norms": json.dumps(norms), "linear": json.dumps(linear)}
-        store.write_via(path, lambda temporary: save_file(total.sum, temporary, header))
+    def _written(self, total: _Reduction, norms: Mapping[str, float], *, out: Path) -> Direction:
+        path = self.root / out
+        store.write_via(path, lambda temporary: save_file(total.sum, temporary, {"weight_norms": json.dumps(norms)}))
         digest, signal = store.digest(path), total.signal()
         return Direction(
             id=digest[:16],

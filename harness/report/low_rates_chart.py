@@ -12,6 +12,7 @@ from typing import Any
 
 import altair
 
+from harness.passrates import crossing
 from harness.report import html, low_rates
 from harness.report.charts import Chart
 
@@ -37,7 +38,7 @@ def _panel(found: Sequence[Mapping[str, Any]], field: str, title: str) -> altair
     color = altair.Color("rollouts:N", title="rollouts", sort=budgets, scale=altair.Scale(scheme="viridis"))
     marks = [
         _rule(0.0, [4, 4]),
-        _rule(low_rates.BREAK_EVEN, [1, 3]),
+        _rule(crossing.DELTA, [1, 3]),
         data.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color),
         data.mark_rule(opacity=0.6).encode(x=x, y="ci_low:Q", y2="ci_high:Q", color=color),
         data.mark_point(size=40, filled=True, opacity=1).encode(x=x, y=y, color=color),

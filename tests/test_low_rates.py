@@ -143,15 +143,17 @@ def test_break_evens_are_of_the_bases_of_a_way_at_one_budget() -> None:
         assert {crossed.lowest, crossed.highest} == {rates["base", 256], rates["stepped-0.03", 256]}
 
 
-def row(base: str, budget: int, gain: float, low: float) -> dict[str, Any]:
-    return {"domain": "d", "way": "level", "base": base, "budget": budget, "p": 0.1, "gain": gain, "ci_low": low,
-            "base_pass": 0.2}  # fmt: skip
-
-
 def test_shares_are_of_a_largest_gain_that_is_clear() -> None:
-    rows = [row("a", 64, 0.1, 0.0), row("a", 256, 0.4, 0.3), row("b", 64, 0.1, 0.05), row("b", 256, 0.1, -0.1)]
-    assert low_rates.shares(rows) == [("d a", 0.1, 64, pytest.approx(0.25))]
-    assert [gain.value for gain in low_rates.gains(rows)] == pytest.approx([0.125, 0.5, 0.125, 0.125])
+    rows = found()
+    largest = {row["base"]: row for row in rows if row["budget"] == 256}
+    for row in rows:
+        clear = largest[row["base"]]["ci_low"] > 0
+        assert row["share"] == (pytest.approx(row["gain"] / largest[row["base"]]["gain"]) if clear else None)
+    assert [gain.base for gain in low_rates.shares(rows)] == [
+        f"tabular {base}" for base, of in largest.items() if of["ci_low"] > 0
+    ]
+    assert {gain.budget for gain in low_rates.shares(rows)} == {64}
+    assert low_rates.gains(rows)[0].value == pytest.approx(rows[0]["gain"] / (1 - rows[0]["base_pass"]))
 
 
 @pytest.mark.parametrize("domain", ["math", "code", "arc"])

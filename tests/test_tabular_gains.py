@@ -106,7 +106,7 @@ def test_the_grid_is_a_table_in_which_gains_grow_with_n(tmp_path: Path, monkeypa
 def test_the_words_are_those_of_made_up_gains() -> None:
     """Gains that p alone decides, of which each N recovers what N p decides."""
     rows = [
-        {"way": "level", "setting": f"{p}", "p": p, "budget": n, "reference": p**0.3 * (1 - p),
+        {"way": "level", "setting": f"{p}", "p": p, "budget": n, "share": min(1.0, (n * p / 100) ** 0.05),
          "gain": p**0.3 * (1 - p) * min(1.0, (n * p / 100) ** 0.05)}
         for p in (0.001, 0.01, 0.05, 0.2, 0.5) for n in (128, 2048, 32768)
     ]  # fmt: skip

@@ -79,6 +79,6 @@ def svg(chart: Chart) -> str:
     return str(vl_convert.vegalite_to_svg(chart.to_json()))
 
 
-def png(drawn: str) -> bytes:
+def png(drawn: str, *, scale: float = 2) -> bytes:
     """Of the SVG, so that the figure is laid out once."""
-    return bytes(vl_convert.svg_to_png(drawn, scale=2))
+    return bytes(vl_convert.svg_to_png(drawn, scale=scale))

@@ -8,7 +8,8 @@ Doesn't: draw (low_rates_chart.py), fit (passrates/ordering.py, crossing.py) or 
    was correct, p is that of half a rollout: a place on a log axis, no measurement.
 2. `best` is the gain of the best step on test as passrates/losing.py has it, no maximum of noisy scores. `regret` is what
    the choice on the selection split earned less than that.
-3. A base's label is "<way> <what>"; the base that no way has moved stands in the panels of temperature and steps.
+3. `share` is that of the gain of the largest batch, where that gain is clearly above zero.
+4. A base's label is "<way> <what>"; the base that no way has moved stands in the panels of temperature and steps.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def rows(runs: Sequence[tuple[Point, Results]]) -> list[dict[str, Any]]:
         of = largest[row["domain"], row["base"]]
         row["p"] = max(of["batch_correct"], 0.5) / of["batch_judged"]
         row["correct"] = row["budget"] * row["p"]
+        row["share"] = row["gain"] / of["gain"] if of["ci_low"] > 0 else None
     return found
 
 
@@ -143,13 +145,12 @@ def gains(found: Sequence[Mapping[str, Any]]) -> list[Gain]:
 
 
 def shares(found: Sequence[Mapping[str, Any]]) -> list[Gain]:
-    """Gains as shares of that from the base's largest batch, where that one is clearly above zero; without that one."""
+    """Shares of the gain of most rollouts, where they are known, without those rows that are a share of themselves."""
     last = max((row["budget"] for row in found), default=0)
-    whole = {(r["domain"], r["base"]): r["gain"] for r in found if r["budget"] == last and r["ci_low"] > 0}
     return [
-        Gain(f"{r['domain']} {r['base']}", r["p"], r["budget"], r["gain"] / whole[r["domain"], r["base"]])
+        Gain(f"{r['domain']} {r['base']}", r["p"], r["budget"], r["share"])
         for r in found
-        if r["budget"] < last and (r["domain"], r["base"]) in whole
+        if r["budget"] < last and r["share"] is not None
     ]
 
 

@@ -15,8 +15,6 @@ the truth: what the direction could earn under a search without error.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness import directions, racing, seeds, stepping, store
+from harness import directions, racing, seeds, stepping
 from harness.advantages import group_advantages
 from harness.config import SearchSpec
 from harness.passrates.ordering import Gain, ordering
-from harness.report import charts, low_rates_chart
+from harness.report import low_rates_chart
 from harness.types import Candidate, Policy, Score
 from harness_engines.tabular import DEFAULT_RATES
 from harness_engines.tabular_policy import (
@@ -235,8 +233,9 @@ def rows_of(setting: Setting, replicates: int, budgets: Sequence[int]) -> Iterat
         for budget in budgets:
             found[budget].append(outcome(setting, counts_PSM[: budget // GROUP], line, rng))
     for budget, own in found.items():
-        yield {"way": setting.way, "setting": setting.name, "p": rate, "budget": budget, "correct": budget * rate,
-               "replicates": replicates, **_told(own), "reference": reference}  # fmt: skip
+        told = _told(own)
+        yield {"domain": "tabular", "way": setting.way, "setting": setting.name, "p": rate, "budget": budget, "correct": budget * rate,
+               "replicates": replicates, **told, "reference": reference, "share": told["gain"] / reference}  # fmt: skip
 
 
 def _told(found: Sequence[Outcome]) -> dict[str, float]:
@@ -256,7 +255,7 @@ def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     for way in (*dict.fromkeys(row["way"] for row in rows), "all ways"):
         own = [row for row in rows if way in (row["way"], "all ways")]
         parts = {"gain": [row["gain"] / (1.0 - row["p"]) for row in own],
-                 "share of infinite N's gain": [row["gain"] / row["reference"] for row in own]}  # fmt: skip
+                 "share of infinite N's gain": [row["share"] for row in own]}  # fmt: skip
         for what, values in parts.items():
             made = [
                 Gain(f"{row['way']} {row['setting']}", row["p"], row["budget"], value)
@@ -268,18 +267,6 @@ def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     return told
 
 
-def write(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """tabular.csv, .svg and .png in `out`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows])
-    store.write_text(out / "tabular.csv", text.getvalue())
-    drawn = charts.svg(low_rates_chart.figure([{"domain": "tabular", **row} for row in rows]))
-    store.write_text(out / "tabular.svg", drawn)
-    store.write_via(out / "tabular.png", lambda path: Path(path).write_bytes(charts.png(drawn)))
-
-
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of tabular.csv, .svg and .png.")
 @click.option("--replicates", type=int, default=40, show_default=True, help="Batches of each setting.")
@@ -287,7 +274,7 @@ def main(out: Path, replicates: int) -> None:
     """Write the grid of expected gains and its figure; say which of p and N p orders them."""
     torch.set_num_threads(1)
     rows = [row for setting in settings() for row in rows_of(setting, replicates, BUDGETS)]
-    write(rows, out)
+    low_rates_chart.save(out / "tabular", rows, rows)
     for sentence in sentences(rows):
         click.echo(sentence)
 

@@ -28,6 +28,7 @@ import torch
 from harness import directions, racing, seeds, stepping
 from harness.advantages import group_advantages
 from harness.config import SearchSpec
+from harness.passrates import crossing
 from harness.passrates.ordering import Gain, ordering
 from harness.report import low_rates_chart
 from harness.types import Candidate, Policy, Score
@@ -47,9 +48,9 @@ GROUP = 16
 SCHEME = "grpo"
 SELECTION = 1024
 BUDGETS = (128, 512, 2048, 8192, 32768)
-LEVELS = (0.9, 0.6, 0.3, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.001)
+LEVELS = (0.9, 0.6, 0.3, 0.1, 0.05, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
-STEPPED = (0.5, 0.3, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.001)
+STEPPED = (0.5, 0.3, 0.1, 0.05, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
 
 
 class Setting(NamedTuple):
@@ -267,15 +268,26 @@ def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     return told
 
 
+def break_evens(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """By way and N: the p at which the expected gain reaches crossing.DELTA, where it lies inside the grid."""
+    told = []
+    for way, budget in dict.fromkeys((row["way"], row["budget"]) for row in rows):
+        own = sorted((row["p"], row["gain"]) for row in rows if (row["way"], row["budget"]) == (way, budget))
+        at = crossing.first_crossing(*np.array(own).T, crossing.DELTA)
+        if 0.0 < at < math.inf:
+            told.append(f"tabular, {way}, N = {budget:,}: break-even p = {at:.2g}, N p = {budget * at:.2g}")
+    return told
+
+
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of tabular.csv, .svg and .png.")
-@click.option("--replicates", type=int, default=40, show_default=True, help="Batches of each setting.")
+@click.option("--replicates", type=int, default=80, show_default=True, help="Batches of each setting.")
 def main(out: Path, replicates: int) -> None:
     """Write the grid of expected gains and its figure; say which of p and N p orders them."""
     torch.set_num_threads(1)
     rows = [row for setting in settings() for row in rows_of(setting, replicates, BUDGETS)]
     low_rates_chart.save(out / "tabular", rows, rows)
-    for sentence in sentences(rows):
+    for sentence in (*break_evens(rows), *sentences(rows)):
         click.echo(sentence)
 
 

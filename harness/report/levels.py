@@ -52,7 +52,7 @@ def rows(found: Results) -> list[dict[str, Any]]:
         for level in sorted(set(levels.values())):
             rates_SP = np.array([stepping.rates(e.sampled)[_at(e.sampled, levels, level)] for e in evaluations])
             wide = [_solved(e.wide, levels, level) for e in evaluations if e.wide is not None]
-            mean, low, high = _interval(rates_SP)
+            mean, low, high = interval(rates_SP)
             out.append(
                 {
                     "method": found.label(method), "level": level, "problems": rates_SP.shape[1], "seeds": len(evaluations),
@@ -72,7 +72,7 @@ def _solved(wide: Score, levels: Mapping[str, int], level: int) -> float:
     return stats.pass_at_k(np.array(wide.n)[kept_P], np.array(wide.correct)[kept_P], K)
 
 
-def _interval(rates_SP: Floats) -> tuple[float, float, float]:
+def interval(rates_SP: Floats) -> tuple[float, float, float]:
     """Mean over seeds and problems, and its interval as for gains: over problems, and over seeds when several.
 
     Where all rates are equal their spread says nothing; a share u of problems, none met, could then differ and have
@@ -81,13 +81,11 @@ def _interval(rates_SP: Floats) -> tuple[float, float, float]:
     rates_SP = rates_SP[:, ~np.isnan(rates_SP).all(axis=0)]
     if rates_SP.size == 0:
         return math.nan, math.nan, math.nan
-    means_S = np.nanmean(rates_SP, axis=1)
-    mean, problems = float(means_S.mean()), rates_SP.shape[1]
+    mean, problems = float(np.nanmean(rates_SP, axis=1).mean()), rates_SP.shape[1]
     if np.nanmin(rates_SP) == np.nanmax(rates_SP):
         u = 1.0 - 0.025 ** (1.0 / problems)
         return mean, mean - u * mean, mean + u * (1.0 - mean)
-    errors_S = [stats.clustered_se(rates_P) for rates_P in rates_SP]
-    found = stats.combine_seeds(means_S.tolist(), errors_S, problems=problems)
+    found = stats.over_seeds(rates_SP)
     return mean, max(0.0, found.low), min(1.0, found.high)
 
 

@@ -23,15 +23,32 @@ from harness.weighing import GradientBatch
 
 
 def gradient(
-    run: Run, weighed: GradientBatch, policy: Policy, *, objective: Objective, out: str, method: str
+    run: Run,
+    weighed: GradientBatch,
+    policy: Policy,
+    *,
+    objective: Objective,
+    out: str,
+    method: str,
+    moments: bool = False,
 ) -> tuple[Direction, Cost]:
-    """The raw gradient in file `out` and what it cost, also where it was there already."""
+    """The raw gradient in file `out` and what it cost, also where it was there already; with `moments` its `rms` besides.
+
+    A gradient that is there without them is taken again.
+    """
+    path, rms = Path(out), f"{out.removesuffix('.safetensors')}.rms.safetensors"
 
     def work() -> list[Direction]:
         progress = _progress(run, f"{method}: gradient of {int(weighed.normaliser)} rollouts")
-        return [run.engine.gradient(weighed, policy, objective, out=Path(out), progress=progress)]
+        if not moments:
+            return [run.engine.gradient(weighed, policy, objective, out=path, progress=progress)]
+        ask = optional(run.engine, "moments", method=method)
+        return [replace(ask(weighed, policy, objective, out=path, rms=Path(rms), progress=progress), rms=rms)]
 
-    (direction,), cost = _once(run, weighed, work, stored=run.root / f"{out}.json")
+    stored = run.root / f"{out}.json"
+    if moments and not (run.root / rms).exists():
+        stored.unlink(missing_ok=True)
+    (direction,), cost = _once(run, weighed, work, stored=stored)
     _check_gap(run, direction)
     return direction, cost
 
@@ -48,6 +65,12 @@ def hidden(
         return found
 
     return _once(run, weighed, work, stored=run.root / out / "directions.json")
+
+
+def linear(engine: Engine, *, method: str) -> list[str]:
+    """Names of the weights of linear layers. Raises UsageError where the engine does not tell."""
+    found: list[str] = optional(engine, "linear", method=method)()
+    return found
 
 
 def require(methods: Mapping[str, Method], engine: Engine) -> None:

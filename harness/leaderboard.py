@@ -36,6 +36,7 @@ COLUMNS = (
 UNCOMPARED = ("run_id", "date", "command", "wall_seconds", "cpu_seconds")  # may differ between equal rows
 OK = "ok"  # status of a method that ran, with "too few" or "oracle" in parentheses; others say why it did not
 Row = dict[str, Any]
+Floats = npt.NDArray[np.float64]
 
 
 class Outcome(NamedTuple):
@@ -125,16 +126,24 @@ class Comparison(NamedTuple):
 
 def comparison(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Comparison:
     """Second minus first of each pair, one pair for each run seed: over problems, and over seeds when several."""
-    rates = [paired_rates(first, second) for first, second in pairs]
-    p_value = pooled_p(pairs, seed=seed)
-    if len(pairs) == 1:
-        only = stats.paired_bootstrap(*rates[0], seed=seed)
+    rates = [(stepping.rates(first), stepping.rates(second)) for first, second in pairs]
+    first_SP, second_SP = (np.array(side) for side in zip(*rates, strict=True))
+    return compared(first_SP, second_SP, seed=seed)
+
+
+def compared(first_SP: Floats, second_SP: Floats, *, seed: int = 0) -> Comparison:
+    """`comparison` of accuracies by seed and problem, NaN where there is no verdict."""
+    p_value = _pooled_p(second_SP - first_SP, seed=seed)
+    if len(first_SP) == 1:
+        only = stats.paired_bootstrap(first_SP[0], second_SP[0], seed=seed)
         return Comparison(only.delta, only.low, only.high, p_value, only.too_few)
-    too_few = any(stats.too_few(first_P, second_P) for first_P, second_P in rates)
-    differences = [second_P - first_P for first_P, second_P in rates]
+    kept = [~(np.isnan(first_P) | np.isnan(second_P)) for first_P, second_P in zip(first_SP, second_SP, strict=True)]
+    pairs = [(f[k], s[k]) for f, s, k in zip(first_SP, second_SP, kept, strict=True)]
+    too_few = any(stats.too_few(first_P, second_P) for first_P, second_P in pairs)
+    differences = [second_P - first_P for first_P, second_P in pairs]
     deltas = [float(d_P.mean()) if d_P.size else math.nan for d_P in differences]
     ses = [stats.clustered_se(d_P) for d_P in differences]
-    combined = stats.combine_seeds(deltas, ses, problems=len(rates[0][0]))
+    combined = stats.combine_seeds(deltas, ses, problems=len(differences[0]))
     return Comparison(combined.delta, combined.low, combined.high, p_value, too_few)
 
 
@@ -147,7 +156,7 @@ def _gain(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Row:
     return values
 
 
-def paired_rates(base: Score, method: Score) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def paired_rates(base: Score, method: Score) -> tuple[Floats, Floats]:
     """Per-problem accuracies of both, on the problems where both have a verdict."""
     left_P, right_P = stepping.rates(base), stepping.rates(method)
     both = ~(np.isnan(left_P) | np.isnan(right_P))
@@ -169,9 +178,8 @@ def aggregate(rows: Sequence[Row], pairs: Sequence[tuple[Score, Score]]) -> Row:
     return row
 
 
-def pooled_p(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> float:
+def _pooled_p(differences_SP: Floats, *, seed: int = 0) -> float:
     """Sign flips by problem of the rates averaged over seeds; a seed without a verdict on a problem is left out."""
-    differences_SP = np.array([stepping.rates(method) - stepping.rates(base) for base, method in pairs])
     known_P = ~np.isnan(differences_SP).all(axis=0)
     differences_P = np.nanmean(differences_SP[:, known_P], axis=0)
     return stats.sign_flip_p(np.zeros_like(differences_P), differences_P, seed=seed)

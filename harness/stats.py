@@ -237,13 +237,24 @@ def expected_dead_share(correct_P: npt.ArrayLike, n: npt.ArrayLike, group: int) 
         raise ValueError("expected_dead_share needs 0 <= correct <= n and n >= 2 for every problem")
     if np.all((c_P == 0) | (c_P == n_P)):
         return 1.0
-    alpha, beta = _fit_beta_binomial(c_P, n_P)
+    alpha, beta = beta_binomial(c_P, n_P)
     none = _log_rising(beta, group) - _log_rising(alpha + beta, group)
     every = _log_rising(alpha, group) - _log_rising(alpha + beta, group)
     return float(np.exp(none) + np.exp(every))
 
 
-def _fit_beta_binomial(c_P: npt.NDArray[np.int64], n_P: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+class Beta(NamedTuple):
+    """The two parameters of a beta distribution; counts add to them: p given c of n is Beta(alpha + c, beta + n - c)."""
+
+    alpha: float
+    beta: float
+
+
+def beta_binomial(c_P: npt.NDArray[np.int64], n_P: npt.NDArray[np.int64]) -> Beta:
+    """Maximum likelihood for the pass rates behind counts, over (mean, correlation) on a grid that zooms in.
+
+    Counts that are all 0 or all n have no interior maximum, and end at an edge of the grid.
+    """
     cells, weights_U = np.unique(np.stack([c_P, n_P]), axis=1, return_counts=True)
     centre, width = np.zeros(2), 12.0
     for _ in range(12):
@@ -255,10 +266,10 @@ def _fit_beta_binomial(c_P: npt.NDArray[np.int64], n_P: npt.NDArray[np.int64]) -
             loglik += weight * (_log_rising(alpha, c) + _log_rising(beta, n - c) - _log_rising(alpha + beta, n))
         i, j = np.unravel_index(int(np.argmax(loglik)), loglik.shape)
         centre, width = centre + np.array([axis[i], axis[j]]), width / 4
-    return alpha[i, j], beta[i, j]
+    return Beta(float(alpha[i, j]), float(beta[i, j]))
 
 
-def _log_rising(x: Floats, k: int) -> Floats:
+def _log_rising(x: Floats | float, k: int) -> Floats:
     """log x (x+1) ... (x+k-1): the ratio of gamma functions without cancellation."""
     logs: Floats = np.log(np.asarray(x)[..., None] + np.arange(k)).sum(axis=-1)
     return logs
@@ -277,16 +288,20 @@ def student_t_quantile(q: float, df: float) -> float:
     if df > 1e6:
         return NormalDist().inv_cdf(q)
     low, high = 0.0, 1.0
-    while _student_t_cdf(high, df) < q:
+    while student_t_cdf(high, df) < q:
         high *= 2.0
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if _student_t_cdf(middle, df) < q else (low, middle)
+        low, high = (middle, high) if student_t_cdf(middle, df) < q else (low, middle)
     return (low + high) / 2
 
 
-def _student_t_cdf(t: float, df: float) -> float:
-    """For t >= 0: 1 - I_x(df/2, 1/2) / 2 with x = df / (df + t^2)."""
+def student_t_cdf(t: float, df: float) -> float:
+    """P(T <= t): 1 - I_x(df/2, 1/2) / 2 with x = df / (df + t^2) for t >= 0, else by symmetry."""
+    if t < 0:
+        return 1.0 - student_t_cdf(-t, df)
+    if df > 1e6:
+        return NormalDist().cdf(t)
     return 1.0 - 0.5 * _incomplete_beta(df / (df + t * t), df / 2, 0.5)
 
 

@@ -119,7 +119,7 @@ def test_an_absent_model_of_absent_data_is_planned_all_the_same(monkeypatch: pyt
     result = invoke("run", "--domain", "math", "--model", "nobody/none-2B", "--benchmark", "gsm8k", "--dry-run", *sets)
     assert result.exit_code == 0, result.output
     told = " ".join(result.output.split())
-    assert re.search(r"one_shot │ 2048 │ 2048 │ 1500 │", told)
+    assert re.search(r"one_shot │ 2048 │ 2048 │ 10300 │", told)
     assert "2.00B parameters" in told
     assert "Estimated, not measured" in told
     assert "not at hand" in told or "gsm8k" in told

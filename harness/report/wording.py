@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness import evaluating, sampling, store
+from harness import sampling
+from harness.report import drawn
 from harness.report.levels import Table
 from harness.report.results import Results
-from harness.types import Problem
 
 WORDS = ("rethink", "recheck", "recalculate")
 
@@ -28,7 +28,7 @@ class Counted(NamedTuple):
 
 def rows(found: Results) -> list[Counted]:
     """One for each method, the base first; empty when no completion holds a word."""
-    if "max_tokens" not in found.manifest:  # an older run folder: its draws cannot be named
+    if not drawn.known(found):
         return []
     counted = [_count(found.label(method), list(_texts(found, method))) for method in found.methods]
     return counted if any(one.any for one in counted) else []
@@ -41,30 +41,10 @@ def _count(method: str, texts: Sequence[str]) -> Counted:
 
 
 def _texts(found: Results, method: str) -> Iterator[str]:
-    spec, tests = found.manifest["spec"], _tests(found)
     for seed in found.seeds_of(method):
-        contender = found.finished[method, seed].contender
-        temperature = spec["sampling"]["temperature"] if contender.temperature is None else contender.temperature
-        for policy in contender.policies:
-            draw = evaluating.test_draw(
-                contender,
-                policy,
-                temperature=temperature,
-                samples=contender.n or spec["evaluation"]["samples"],
-                max_tokens=found.manifest["max_tokens"],
-            )
-            for problems in tests:
-                folder = sampling.folder_of(draw, problems, seed if temperature else 0)
+        for problems in drawn.tests(found).values():
+            for folder in drawn.folders(found, method, seed, problems):
                 yield from sampling.texts(found.root, folder)
-
-
-def _tests(found: Results) -> list[list[Problem]]:
-    """The problems of each test set, in their order."""
-    sets: dict[str, list[Problem]] = {}
-    for entry in store.read_lines(found.root / "problems.jsonl"):
-        if entry["split"].startswith("test/"):
-            sets.setdefault(entry["split"], []).append(entry["problem"])
-    return list(sets.values())
 
 
 def table(found: Sequence[Counted]) -> Table:

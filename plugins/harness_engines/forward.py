@@ -16,19 +16,24 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from harness.contracts import TokenBatch
-from harness.types import Rollout, WeightedGroup
+from harness.types import Rollout, TokenCredit, WeightedGroup
 from harness_engines import trees
+from harness_engines.critic import Valued, credit_of
 from harness_engines.decoding import prefill
 from harness_engines.model import CausalModel
 from harness_engines.trees import Tree
 
 
 class Micro(NamedTuple):
-    """One microbatch: groups of rollouts that share a prompt, with a weight per rollout; trees for all or for none."""
+    """One microbatch: groups of rollouts that share a prompt, with a weight per rollout; trees for all or for none.
+
+    `credits` are those of the rollouts, or none at all.
+    """
 
     groups: list[tuple[Rollout, ...]]
     weights_B: npt.NDArray[np.float64]
     trees: list[Tree]
+    credits: list[TokenCredit]
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -93,7 +98,9 @@ def _parts(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str) -> It
     for group in groups:
         size = len(group.rollouts) if unit == "group" else max(1, max_tokens // _length(group))
         for start in range(0, len(group.rollouts), size):
-            yield WeightedGroup(group.rollouts[start : start + size], group.weights_G[start : start + size])
+            part = slice(start, start + size)
+            credits = None if group.credits is None else group.credits[part]
+            yield WeightedGroup(group.rollouts[part], group.weights_G[part], credits)
 
 
 def _micro(pieces: Sequence[_Piece]) -> Micro:
@@ -102,6 +109,7 @@ def _micro(pieces: Sequence[_Piece]) -> Micro:
         [piece.group.rollouts for piece in pieces],
         weights_B,
         [piece.tree for piece in pieces if piece.tree is not None],
+        [credit for piece in pieces for credit in piece.group.credits or ()],
     )
 
 
@@ -199,17 +207,38 @@ def entropy(logprobs_MV: torch.Tensor) -> torch.Tensor:
     return -(logprobs_MV.exp() * logprobs_MV).sum(-1)
 
 
+def values(
+    model: CausalModel, module: torch.nn.Module, micro: Micro, *, head_H: torch.Tensor
+) -> Iterator[tuple[Rollout, torch.Tensor]]:
+    """Every rollout with the values before its tokens."""
+    goal = targets(model, micro.rollouts)
+    found_MV, position_BT = predictions(model, Valued(module, head_H), micro, goal)
+    for rollout, values_T in zip(micro.rollouts, found_MV[:, -1][position_BT], strict=True):
+        yield rollout, values_T[: len(rollout.completion_tokens)]
+
+
 def token_batch(
-    model: CausalModel, module: torch.nn.Module, micro: Micro, *, temperature: float, needs: frozenset[str]
+    model: CausalModel,
+    module: torch.nn.Module,
+    micro: Micro,
+    *,
+    temperature: float,
+    needs: frozenset[str],
+    head_H: torch.Tensor | None = None,
 ) -> TokenBatch:
-    """What an objective sees, with the graph of the current policy behind it."""
+    """What an objective sees, with the graph of the current policy, and of a value head, behind it."""
     goal = targets(model, micro.rollouts)
     ref = None
     if "ref_logprob" in needs:  # before the policy's own forward, whose backward needs the policy's weights in place
         with torch.no_grad(), model.swapped(model.base):
             found = predictions(model, module, micro, goal)
             ref = log_softmax(found.logits_MV, temperature)[found.position_BT, goal.tokens_BT]
-    logits_MV, position_BT = predictions(model, module, micro, goal)
+    values_BT = None
+    if head_H is None or "value" not in needs:
+        logits_MV, position_BT = predictions(model, module, micro, goal)
+    else:
+        found_MV, position_BT = predictions(model, Valued(module, head_H), micro, goal)
+        logits_MV, values_BT = found_MV[:, :-1], found_MV[:, -1][position_BT]
     logprobs_MV = log_softmax(logits_MV, temperature)
     return TokenBatch(
         logprobs_BT=logprobs_MV[position_BT, goal.tokens_BT],
@@ -219,4 +248,6 @@ def token_batch(
         old_logprobs_BT=goal.old_logprobs_BT,
         ref_logprobs_BT=ref,
         group_B=torch.tensor([g for g, group in enumerate(micro.groups) for _ in group], device=model.device),
+        values_BT=values_BT,
+        credit=credit_of(micro.credits, goal.old_logprobs_BT),
     )

@@ -12,11 +12,9 @@ from click.testing import CliRunner
 from tabular_run import invoke, small_spec, temporary
 
 from harness import leaderboard, pipeline, plugins, selecting, suiting
-from harness.evaluating import Evaluation
 from harness.report import low_rates, results
 from harness.run import Run
 from harness.stages import Stages
-from harness.types import Score
 from harness_methods import weakening
 
 SUITE = """
@@ -106,6 +104,8 @@ def test_p_is_that_of_the_largest_batch_and_never_zero() -> None:
     assert none["batch_correct"] == 0
     assert none["dead"] == 1.0
     assert (none["gain"], none["best"], none["snr"]) == (0.0, None, None), "no direction: the zero step"
+    moved = rows["stepped-0.03", 256]
+    assert moved["best"] == pytest.approx(moved["gain"] + moved["regret"])
     assert none["p"] in (0.5 / 256, 1 / 256, 2 / 256)
 
 
@@ -113,6 +113,8 @@ def test_the_table_and_the_figure_are_printed_and_written() -> None:
     text = made().text
     assert "where low base pass rates break one_shot" in text
     assert "tabular stepped-0.03" in text
+    assert "tabular, stepped, N = 256: " in text
+    assert "pass rate of the training batch" in text
     figure = made().root / "figures/gain-by-pass_rate.csv"
     assert f"figure  {figure.with_suffix('.png')}" in text
     with open(figure, newline="") as file:
@@ -131,32 +133,27 @@ def test_the_unmoved_base_stands_in_both_ways_that_begin_there() -> None:
     assert placed == [("temperature", "base"), ("stepped", "base"), ("level", "level-1"), ("stepped", "stepped-0.03")]
 
 
-def score(*correct: int) -> Score:
-    ids = tuple(map(str, range(len(correct))))
-    shares = {"format": 1.0, "truncated": 0.0, "unparsed": 0.0, "timeouts": 0.0}
-    return Score(problem_ids=ids, n=(4,) * len(ids), correct=correct, correct_free=correct, errors=0, **shares)
-
-
-def test_the_best_step_is_chosen_and_scored_on_different_problems() -> None:
-    """Even problems prefer the first step, odd ones the second: each is scored where it was not chosen."""
-    base = Evaluation(sampled=score(0, 0, 0, 0), greedy=score(0, 0, 0, 0), wide=None)
-    steps = (score(0, 0, 0, 0), score(4, 0, 4, 0), score(0, 2, 0, 2))
-    own = Evaluation(sampled=steps[0], greedy=steps[0], wide=None, candidates=steps)
-    assert low_rates.best_gain(base, own) == 0.0, "the largest of the means is .5: luck of four problems"
-    alike = Evaluation(sampled=steps[0], greedy=steps[0], wide=None, candidates=(steps[0], score(2, 3, 2, 3)))
-    assert low_rates.best_gain(base, alike) == pytest.approx(0.625)
-    assert low_rates.best_gain(base, base) is None
-
-
-def row(base: str, budget: int, gain: float, low: float) -> dict[str, Any]:
-    return {"domain": "d", "way": "level", "base": base, "budget": budget, "p": 0.1, "gain": gain, "ci_low": low,
-            "base_pass": 0.2}  # fmt: skip
+def test_break_evens_are_of_the_bases_of_a_way_at_one_budget() -> None:
+    suite = suiting.reopen(made().root).suite
+    told = low_rates.break_evens([(point, results.load(made().root / point.name)) for point in suite.points])
+    assert list(told) == [f"tabular, stepped, N = {budget}" for budget in (64, 256)], "other ways have one base here"
+    rates = {(row["base"], row["budget"]): row["p"] for row in found()}
+    for name, crossed in told.items():
+        assert (crossed.points, crossed.delta) == (2, 0.02), name
+        assert {crossed.lowest, crossed.highest} == {rates["base", 256], rates["stepped-0.03", 256]}
 
 
 def test_shares_are_of_a_largest_gain_that_is_clear() -> None:
-    rows = [row("a", 64, 0.1, 0.0), row("a", 256, 0.4, 0.3), row("b", 64, 0.1, 0.05), row("b", 256, 0.1, -0.1)]
-    assert low_rates.shares(rows) == [("d a", 0.1, 64, pytest.approx(0.25))]
-    assert [gain.value for gain in low_rates.gains(rows)] == pytest.approx([0.125, 0.5, 0.125, 0.125])
+    rows = found()
+    largest = {row["base"]: row for row in rows if row["budget"] == 256}
+    for row in rows:
+        clear = largest[row["base"]]["ci_low"] > 0
+        assert row["share"] == (pytest.approx(row["gain"] / largest[row["base"]]["gain"]) if clear else None)
+    assert [gain.base for gain in low_rates.shares(rows)] == [
+        f"tabular {base}" for base, of in largest.items() if of["ci_low"] > 0
+    ]
+    assert {gain.budget for gain in low_rates.shares(rows)} == {64}
+    assert low_rates.gains(rows)[0].value == pytest.approx(rows[0]["gain"] / (1 - rows[0]["base_pass"]))
 
 
 @pytest.mark.parametrize("domain", ["math", "code", "arc"])

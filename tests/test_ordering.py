@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness import seeds
-from harness.report import ordering
-from harness.report.ordering import Gain, monotone
+from harness.passrates import ordering
+from harness.passrates.ordering import Gain, curve
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 BUDGETS = (512, 2048, 8192)
@@ -23,10 +23,10 @@ def made(value: Callable[[float, int], float], *, noise: float = 0.0) -> list[Ga
 
 def test_the_monotone_curve_pools_what_goes_down() -> None:
     x, y = np.array([3.0, 1.0, 2.0, 4.0, 4.0]), np.array([1.0, 0.0, 3.0, 5.0, 7.0])
-    places, values = monotone(x, y)
+    places, values = curve(x, y)
     assert places.tolist() == [1, 2, 3, 4]
     assert values.tolist() == [0, 2, 2, 6], "3 and 1 become their mean, and so do the two at one place"
-    _, falling = monotone(np.arange(4.0), np.array([4.0, 3.0, 2.0, 1.0]))
+    _, falling = curve(np.arange(4.0), np.array([4.0, 3.0, 2.0, 1.0]))
     assert falling.tolist() == [2.5] * 4
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tabular_kit import BASE, MODEL, PolicyGradient, batch_of, draw, flat, problems
@@ -85,9 +84,9 @@ def test_the_race_draws_the_true_rates_and_finds_a_step_that_is_clearly_better()
 def test_the_grid_is_a_table_in_which_gains_grow_with_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [Setting("level", "0.005", tables_for([0.005]), 1.0, (1,))]
     monkeypatch.setattr(tabular_gains, "settings", lambda: iter(few))
-    result = CliRunner().invoke(tabular_gains.main, ["--out", str(tmp_path / "x.csv"), "--replicates", "12"])
+    result = CliRunner().invoke(tabular_gains.main, ["--out", str(tmp_path), "--replicates", "12"])
     assert result.exit_code == 0, result.output
-    with open(tmp_path / "x.csv", newline="") as file:
+    with open(tmp_path / "tabular.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["budget"]) for row in rows] == list(tabular_gains.BUDGETS)
     for row in rows:
@@ -100,4 +99,17 @@ def test_the_grid_is_a_table_in_which_gains_grow_with_n(tmp_path: Path, monkeypa
     )
     assert float(last["potential"]) == pytest.approx(float(last["reference"]), abs=0.01)
     assert float(last["cosine"]) > 0.99
-    assert torch.get_num_threads() == 1
+    assert "expected correct rollouts" in (tmp_path / "tabular.svg").read_text()
+    assert (tmp_path / "tabular.png").stat().st_size > 5000
+
+
+def test_the_words_are_those_of_made_up_gains() -> None:
+    """Gains that p alone decides, of which each N recovers what N p decides."""
+    rows = [
+        {"way": "level", "setting": f"{p}", "p": p, "budget": n, "share": min(1.0, (n * p / 100) ** 0.05),
+         "gain": p**0.3 * (1 - p) * min(1.0, (n * p / 100) ** 0.05)}
+        for p in (0.001, 0.01, 0.05, 0.2, 0.5) for n in (128, 2048, 32768)
+    ]  # fmt: skip
+    gain, share, *_ = tabular_gains.sentences(rows)
+    assert gain.startswith("tabular, level, gain: p alone")
+    assert share.startswith("tabular, level, share of infinite N's gain: N p")

@@ -2,13 +2,14 @@
 
 Does: read of every run the pass rate and dead share of its batch, the gains of one_shot, its control and grpo, and the
 gain of the best step that was searched among; say which of p and N p orders the gains.
-Doesn't: draw (low_rates_chart.py), fit (ordering.py) or compute a gain that a row already holds.
+Doesn't: draw (low_rates_chart.py), fit (passrates/ordering.py, crossing.py) or compute a gain that a row already holds.
 
 1. p of a base is the pass rate of its largest batch, of which the smaller ones are the beginnings. Where no rollout of it
    was correct, p is that of half a rollout: a place on a log axis, no measurement.
-2. `best` is no maximum of noisy scores: half of the test problems choose the step, the other half score it, and the other
-   way round. `regret` is what the choice on the selection split earned less than that.
-3. A base's label is "<way> <what>"; the base that no way has moved stands in the panels of temperature and steps.
+2. `best` is the gain of the best step on test as passrates/losing.py has it, no maximum of noisy scores. `regret` is what
+   the choice on the selection split earned less than that.
+3. `share` is that of the gain of the largest batch, where that gain is clearly above zero.
+4. A base's label is "<way> <what>"; the base that no way has moved stands in the panels of temperature and steps.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness import console, stepping, store
-from harness.evaluating import Evaluation
 from harness.leaderboard import Row
-from harness.report import ordering
+from harness.passrates import crossing, losing, ordering
+from harness.passrates.crossing import BreakEven
+from harness.passrates.ordering import Gain
 from harness.report.levels import Table
-from harness.report.ordering import Gain
 from harness.report.results import FOCUS, STANDARD, Results
 from harness.sampling import RolloutBatch
 from harness.suiting import Point
@@ -34,7 +35,6 @@ ALONG = "pass_rate"  # what such a suite says its figure has along x
 CONTROL = "one_shot_shuffled"
 WAY, UNMOVED = "way", "base"  # the suite's axis of bases, and the label of the one that no way has moved
 MOVED = ("temperature", "stepped")  # the ways that begin there
-BREAK_EVEN = 0.02
 HEAD = ("way", "p", "N", "N p", "dead", "snr", "agreement", "gain [95 %]", "best on test", "regret", "shuffled", "grpo",
         "share of grpo")  # fmt: skip
 
@@ -59,6 +59,7 @@ def rows(runs: Sequence[tuple[Point, Results]]) -> list[dict[str, Any]]:
         of = largest[row["domain"], row["base"]]
         row["p"] = max(of["batch_correct"], 0.5) / of["batch_judged"]
         row["correct"] = row["budget"] * row["p"]
+        row["share"] = row["gain"] / of["gain"] if of["ci_low"] > 0 else None
     return found
 
 
@@ -102,30 +103,23 @@ def batch_of(found: Results) -> Batch:
 
 
 def _best(found: Results, seeds: Sequence[int]) -> float | None:
-    """The mean over seeds of the best step's gain; None where no steps were scored on test."""
-    gains = [
-        best_gain(found.finished["base", seed].evaluation, found.finished[FOCUS, seed].evaluation) for seed in seeds
-    ]
-    known = [gain for gain in gains if gain is not None]
-    return float(np.mean(known)) if known else None
-
-
-def best_gain(base: Evaluation, method: Evaluation) -> float | None:
-    """The gain of the best candidate, chosen on every second problem and scored on the others, both ways round."""
-    if not method.candidates:
-        return None
-    base_P = stepping.rates(base.sampled)
-    gains_KP = np.array([stepping.rates(score) for score in method.candidates]) - base_P
-    halves = gains_KP[:, 0::2], gains_KP[:, 1::2]
-    scored = [other[int(np.nanmean(own, axis=1).argmax())] for own, other in (halves, halves[::-1])]
-    return float(np.nanmean(np.concatenate(scored)))
+    """The mean gain of the best step (losing.regret), over seeds; None where no steps were scored on test."""
+    gains = []
+    for seed in seeds:
+        done, base = found.finished[FOCUS, seed], found.finished["base", seed]
+        if done.search is None or not done.evaluation.candidates:
+            return None
+        rates_CP = np.array([stepping.rates(score) for score in done.evaluation.candidates])
+        best_P = losing.regret(rates_CP, done.search.chosen).best_P
+        gains.append(float(np.nanmean(best_P - stepping.rates(base.evaluation.sampled))))
+    return float(np.mean(gains))
 
 
 def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     """Cells of HEAD, a line for each row."""
     for row in found:
         grpo = row["grpo"]
-        share = "" if grpo is None or grpo < BREAK_EVEN else f"{row['gain'] / grpo:.0%}"
+        share = "" if grpo is None or grpo < crossing.DELTA else f"{row['gain'] / grpo:.0%}"
         interval = f"{row['gain']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
         signed = ["" if row[key] is None else f"{row[key]:+.3f}" for key in ("best", "regret", "shuffled", "grpo")]
         yield [
@@ -146,18 +140,17 @@ def panelled(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def gains(found: Sequence[Mapping[str, Any]]) -> list[Gain]:
-    """Shares of failures repaired, for ordering.py."""
+    """Shares of failures repaired, to be ordered."""
     return [Gain(f"{r['domain']} {r['base']}", r["p"], r["budget"], r["gain"] / (1.0 - r["base_pass"])) for r in found]
 
 
 def shares(found: Sequence[Mapping[str, Any]]) -> list[Gain]:
-    """Gains as shares of that from the base's largest batch, where that one is clearly above zero; without that one."""
+    """Shares of the gain of most rollouts, where they are known, without those rows that are a share of themselves."""
     last = max((row["budget"] for row in found), default=0)
-    whole = {(r["domain"], r["base"]): r["gain"] for r in found if r["budget"] == last and r["ci_low"] > 0}
     return [
-        Gain(f"{r['domain']} {r['base']}", r["p"], r["budget"], r["gain"] / whole[r["domain"], r["base"]])
+        Gain(f"{r['domain']} {r['base']}", r["p"], r["budget"], r["share"])
         for r in found
-        if r["budget"] < last and (r["domain"], r["base"]) in whole
+        if r["budget"] < last and r["share"] is not None
     ]
 
 
@@ -169,6 +162,17 @@ def sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
         for what, made in (("gain", gains(own)), ("share of the largest batch's gain", shares(own)))
         if (fitted := ordering.ordering(made)) is not None
     ]
+
+
+def break_evens(runs: Sequence[tuple[Point, Results]]) -> dict[str, BreakEven]:
+    """By "domain, way, N = budget": the p below which the expected gain stays under crossing.DELTA, of two bases or more."""
+    kept = [(point, results) for point, results in runs if FOCUS in results.methods]
+    points: dict[str, list[crossing.Point]] = {}
+    for row, (_, results) in zip(rows(kept), kept, strict=True):
+        own = crossing.Point(row["p"], crossing.gains(results, FOCUS), crossing.test_of(results))
+        for placed in panelled([row]):
+            points.setdefault(f"{row['domain']}, {placed['way']}, N = {row['budget']:,}", []).append(own)
+    return {name: crossing.break_even_across(own) for name, own in points.items() if len(own) > 1}
 
 
 def _groups(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

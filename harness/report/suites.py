@@ -60,6 +60,8 @@ def _show_low_rates(screen: Console, runs: Sequence[tuple[Point, Results]], root
     for line in lines:
         shown.add_row(*line)
     screen.print(shown)
+    for name, crossed in low_rates.break_evens(runs).items():
+        screen.print(f"{name}: {crossed.words}", highlight=False)
     for sentence in low_rates.sentences(found):
         screen.print(sentence, highlight=False)
     screen.print(f"figure  {low_rates_chart.write(found, root)}", soft_wrap=True, highlight=False)

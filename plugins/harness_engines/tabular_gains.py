@@ -1,6 +1,6 @@
 """Expected gains of one_shot on tabular policies, over pass rates and budgets, with every step judged exactly.
 
-    python -m harness_engines.tabular_gains --out results/suites/low_pass_rate/tabular.csv
+    python -m harness_engines.tabular_gains --out results/suites/low_pass_rate
 
 Does: move the pass rate in three ways (a level's rate, temperature, a step along or against the exact direction); for each
 draw many batches, take the direction of their first N rollouts, solve its steps, race them as one_shot does, and enumerate
@@ -15,8 +15,6 @@ the truth: what the direction could earn under a search without error.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,9 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness import directions, racing, seeds, stepping, store
+from harness import directions, racing, seeds, stepping
 from harness.advantages import group_advantages
 from harness.config import SearchSpec
+from harness.passrates.ordering import Gain, ordering
+from harness.report import low_rates_chart
 from harness.types import Candidate, Policy, Score
 from harness_engines.tabular import DEFAULT_RATES
 from harness_engines.tabular_policy import (
@@ -233,8 +233,9 @@ def rows_of(setting: Setting, replicates: int, budgets: Sequence[int]) -> Iterat
         for budget in budgets:
             found[budget].append(outcome(setting, counts_PSM[: budget // GROUP], line, rng))
     for budget, own in found.items():
-        yield {"way": setting.way, "setting": setting.name, "p": rate, "budget": budget, "correct": budget * rate,
-               "replicates": replicates, **_told(own), "reference": reference}  # fmt: skip
+        told = _told(own)
+        yield {"domain": "tabular", "way": setting.way, "setting": setting.name, "p": rate, "budget": budget, "correct": budget * rate,
+               "replicates": replicates, **told, "reference": reference, "share": told["gain"] / reference}  # fmt: skip
 
 
 def _told(found: Sequence[Outcome]) -> dict[str, float]:
@@ -248,18 +249,34 @@ def _told(found: Sequence[Outcome]) -> dict[str, float]:
     }  # fmt: skip
 
 
+def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which of p and N p orders the gains, and which the shares of infinite N's gain."""
+    told = []
+    for way in (*dict.fromkeys(row["way"] for row in rows), "all ways"):
+        own = [row for row in rows if way in (row["way"], "all ways")]
+        parts = {"gain": [row["gain"] / (1.0 - row["p"]) for row in own],
+                 "share of infinite N's gain": [row["share"] for row in own]}  # fmt: skip
+        for what, values in parts.items():
+            made = [
+                Gain(f"{row['way']} {row['setting']}", row["p"], row["budget"], value)
+                for row, value in zip(own, values, strict=True)
+            ]
+            fitted = ordering(made)
+            if fitted is not None:
+                told.append(f"tabular, {way}, {what}: {fitted.sentence}")
+    return told
+
+
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The CSV.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of tabular.csv, .svg and .png.")
 @click.option("--replicates", type=int, default=40, show_default=True, help="Batches of each setting.")
 def main(out: Path, replicates: int) -> None:
-    """Write the grid of expected gains."""
+    """Write the grid of expected gains and its figure; say which of p and N p orders them."""
     torch.set_num_threads(1)
     rows = [row for setting in settings() for row in rows_of(setting, replicates, BUDGETS)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows])
-    store.write_text(out, text.getvalue())
+    low_rates_chart.save(out / "tabular", rows, rows)
+    for sentence in sentences(rows):
+        click.echo(sentence)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which number orders gains: the pass rate p, the expected count of correct rollouts N p, or p N^a between them.
 
 Does: predict the gains of one base from those of the others by a monotone curve in p N^a; compare the errors of several a.
-Doesn't: read runs (low_rates.py), or say that gains are monotone: what no such curve predicts counts against all a alike.
+Doesn't: read runs (report/low_rates.py), or say that gains are monotone: what no such curve predicts counts against all a alike.
 
 What is ordered is the share of failures repaired, gain / (1 - pass rate): a gain itself must shrink towards p = 1. A base
 is left out whole, with all its budgets, since its batches are beginnings of one another: a curve over N p has more
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import seeds
+from harness.passrates.crossing import monotone
 
 Floats = npt.NDArray[np.float64]
 EXPONENTS = tuple(round(0.1 * i, 1) for i in range(16))  # of N: 0 is p alone, 1 is N p
@@ -63,20 +64,11 @@ class Ordering(NamedTuple):
         )
 
 
-def monotone(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """The rising curve nearest to the points in squares: its distinct places and values (pool adjacent violators)."""
+def curve(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The rising curve nearest to the points in squares: its distinct places and the values there."""
     places, inverse = np.unique(np.round(x, 9), return_inverse=True)
     weights = np.bincount(inverse).astype(np.float64)
-    means = np.bincount(inverse, weights=y) / weights
-    blocks: list[list[float]] = []  # mean, weight, places
-    for mean, weight in zip(means.tolist(), weights.tolist(), strict=True):
-        blocks.append([mean, weight, 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            mean, weight, count = blocks.pop()
-            last = blocks[-1]
-            last[0] = (last[0] * last[1] + mean * weight) / (last[1] + weight)
-            last[1], last[2] = last[1] + weight, last[2] + count
-    return places, np.repeat([b[0] for b in blocks], [int(b[2]) for b in blocks])
+    return places, monotone(np.bincount(inverse, weights=y) / weights, weights)
 
 
 def errors(gains: Sequence[Gain], exponent: float) -> dict[str, float]:
@@ -86,7 +78,7 @@ def errors(gains: Sequence[Gain], exponent: float) -> dict[str, float]:
     found = {}
     for base in dict.fromkeys(names.tolist()):
         own = names == base
-        found[base] = float(np.square(y[own] - np.interp(x[own], *monotone(x[~own], y[~own]))).sum())
+        found[base] = float(np.square(y[own] - np.interp(x[own], *curve(x[~own], y[~own]))).sum())
     return found
 
 

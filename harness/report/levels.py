@@ -89,13 +89,11 @@ def interval(rates_SP: Floats) -> tuple[float, float, float]:
     rates_SP = rates_SP[:, ~np.isnan(rates_SP).all(axis=0)]
     if rates_SP.size == 0:
         return math.nan, math.nan, math.nan
-    means_S = np.nanmean(rates_SP, axis=1)
-    mean, problems = float(means_S.mean()), rates_SP.shape[1]
+    mean, problems = float(np.nanmean(rates_SP, axis=1).mean()), rates_SP.shape[1]
     if np.nanmin(rates_SP) == np.nanmax(rates_SP):
         u = 1.0 - 0.025 ** (1.0 / problems)
         return mean, mean - u * mean, mean + u * (1.0 - mean)
-    errors_S = [stats.clustered_se(rates_P) for rates_P in rates_SP]
-    found = stats.combine_seeds(means_S.tolist(), errors_S, problems=problems)
+    found = stats.over_seeds(rates_SP)
     return mean, max(0.0, found.low), min(1.0, found.high)
 
 

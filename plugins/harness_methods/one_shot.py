@@ -6,7 +6,7 @@ Doesn't: iterate. At the base with one full-batch step the ratio is 1, so clippi
 
 Departures from the proposal (Sikand 2026, "One-Step RLVR"), which leaves these open:
 1. The step grid is log-spaced in KL per token, not in norm: the best norm varies tenfold between kinds of direction.
-2. The direction is per-tensor normalised by default; `direction` chooses raw, sign, orthogonal or positives_only.
+2. The direction is per-tensor normalised by default; `direction` chooses another kind (harness/directions.py).
 3. Steps race on the selection split (harness/racing.py); the chosen one is the smallest within one standard error of
    the best.
 
@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.stages import Stages
-from harness.types import Contender, Direction
+from harness.types import Contender, Direction, Policy
+from harness.weighing import GradientBatch
 
 OPTIONS: Mapping[str, Any] = {"direction": "per_tensor"}
 
@@ -27,7 +28,13 @@ OPTIONS: Mapping[str, Any] = {"direction": "per_tensor"}
 def one_shot_direction(stages: Stages, *, shuffle: bool = False) -> Direction:
     """Sample, weigh, direct, transform: the direction of `stages.options["direction"]`."""
     weighed = stages.weigh(stages.base_batch(), scheme=scheme(stages), shuffle=shuffle)
-    return stages.transform(stages.direct(weighed, stages.base), str(stages.options["direction"]))
+    return followed(stages, weighed, stages.base)
+
+
+def followed(stages: Stages, weighed: GradientBatch, policy: Policy) -> Direction:
+    """The policy gradient of a batch as the kind of direction of the options."""
+    kind = str(stages.options["direction"])
+    return stages.transform(stages.direct(weighed, policy, kind=kind), kind)
 
 
 def scheme(stages: Stages) -> str:

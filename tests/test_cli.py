@@ -187,9 +187,11 @@ def test_a_failed_resume_removes_nothing(tmp_path: Path) -> None:
 def test_an_unfinished_run_is_told_to_resume(tmp_path: Path) -> None:
     root = copied(tmp_path)
     (root / "leaderboard.csv").unlink()
-    result = invoke("report", str(root))
-    assert result.exit_code == 2
-    assert f"harness resume {root}" in result.stderr
+    shutil.rmtree(root / "methods")
+    for command in ("report", "leaderboard"):
+        result = invoke(command, str(root))
+        assert result.exit_code == 2
+        assert f"harness resume {root}" in result.stderr
 
 
 def test_interrupt_ends_in_130_and_resumes(tmp_path: Path) -> None:

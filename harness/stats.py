@@ -307,12 +307,21 @@ def beta_binomial(c_P: npt.NDArray[np.int64], n_P: npt.NDArray[np.int64]) -> Bet
         axis = np.linspace(-width, width, 25)
         mean, corr = np.meshgrid(_sigmoid(centre[0] + axis), _sigmoid(centre[1] + axis), indexing="ij")
         alpha, beta = mean * (1 - corr) / corr, (1 - mean) * (1 - corr) / corr
-        loglik = np.zeros_like(alpha)
-        for (c, n), weight in zip(cells.T, weights_U, strict=True):
-            loglik += weight * (_log_rising(alpha, c) + _log_rising(beta, n - c) - _log_rising(alpha + beta, n))
+        loglik = beta_binomial_loglik(alpha[..., None], beta[..., None], *cells) @ weights_U
         i, j = np.unravel_index(int(np.argmax(loglik)), loglik.shape)
         centre, width = centre + np.array([axis[i], axis[j]]), width / 4
     return Beta(float(alpha[i, j]), float(beta[i, j]))
+
+
+def beta_binomial_loglik(alpha: Floats, beta: Floats, c_U: npt.NDArray[np.int64], n_U: npt.NDArray[np.int64]) -> Floats:
+    """Log-likelihood of each count under each (alpha, beta), without the binomial coefficient; the last axis is U."""
+    parts = [
+        _log_rising(alpha[..., 0], int(c))
+        + _log_rising(beta[..., 0], int(n - c))
+        - _log_rising((alpha + beta)[..., 0], int(n))
+        for c, n in zip(c_U, n_U, strict=True)
+    ]
+    return np.stack(parts, axis=-1)
 
 
 def _log_rising(x: Floats | float, k: int) -> Floats:

@@ -273,7 +273,8 @@ def break_evens(rows: Sequence[dict[str, Any]]) -> list[str]:
     told = []
     for way, budget in dict.fromkeys((row["way"], row["budget"]) for row in rows):
         own = sorted((row["p"], row["gain"]) for row in rows if (row["way"], row["budget"]) == (way, budget))
-        at = crossing.first_crossing(*np.array(own).T, crossing.DELTA)
+        rates_K, gains_K = np.array(own).T
+        at = crossing.first_crossing(rates_K, gains_K, crossing.DELTA)
         if 0.0 < at < math.inf:
             told.append(f"tabular, {way}, N = {budget:,}: break-even p = {at:.2g}, N p = {budget * at:.2g}")
     return told

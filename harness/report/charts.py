@@ -34,7 +34,7 @@ INK, PAPER = "#24292f", "#ffffff"  # in files; the page puts its own colours the
 COLORS = {
     "base": "#7d868f", "base_tempered": "#a08c74", "one_shot": "#1f7fd6", "one_shot_k": "#0e9fb0", "grpo": "#e06c10",
     "one_batch_many_steps": "#5b6ee0", "single_example": "#b0702a", "entropy_min": "#5f9e2f", "rejection_sft": "#9650c8",
-    "dpo": "#d0408c", "hidden_direction": "#2f9e77", "random_search": "#b8950f", "random_search_vote": "#94801a",
+    "dpo": "#d0408c", "ppo": "#a84a1f", "hidden_direction": "#2f9e77", "random_search": "#b8950f", "random_search_vote": "#94801a",
     "evolution": "#8a7d3a", "extrapolate": "#d04a36", "majority": "#6f8f3a", "best_of_n": "#4d8f8f", "in_context": "#8f6fa8",
     "one_shot_shuffled": "#d48a98", "random_direction": "#b79a9a",
 }  # fmt: skip

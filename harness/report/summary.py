@@ -162,6 +162,10 @@ def _doubts(found: Results, signal: Sequence[Signal]) -> list[str]:
         said.append(
             "Too few problems, or too few right or wrong answers, for a bootstrap: the interval is Student's t, and wide."
         )
+    if found.manifest["spec"]["seeds"] == 2:
+        said.append(
+            "Two seeds: how much batches differ is known from two of them (--seeds 3 and more narrow the intervals)."
+        )
     if found.manifest["spec"]["seeds"] == 1:
         said.append(
             "One seed: the interval is over test problems alone, and says nothing of another batch (--seeds 3 does)."

@@ -7,6 +7,7 @@ Doesn't: journal or charge (stages.py), or transform a direction (directions.py)
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -99,12 +100,13 @@ def _once(
     run: Run, weighed: GradientBatch, work: Callable[[], list[Direction]], *, stored: Path
 ) -> tuple[list[Direction], Cost]:
     """Another method may have asked for the same: then it is read, and charged all the same."""
-    if not stored.exists():
-        watch = Stopwatch()
-        dead, rate = weighed.groups_dead, weighed.pass_rate
-        made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
-        cost = watch.cost()._replace(train_tokens=made[0].tokens)  # all come from one pass over the batch
-        store.write_json(stored, {"directions": made, "cost": cost._asdict()})
+    with contextlib.nullcontext() if run.lender is None else run.lender.alone(stored):
+        if not stored.exists():
+            watch = Stopwatch()
+            dead, rate = weighed.groups_dead, weighed.pass_rate
+            made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
+            cost = watch.cost()._replace(train_tokens=made[0].tokens)  # all come from one pass over the batch
+            store.write_json(stored, {"directions": made, "cost": cost._asdict()})
     entry = store.read_json(stored)
     return list(entry["directions"]), Cost(**entry["cost"])
 

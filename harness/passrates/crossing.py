@@ -82,7 +82,7 @@ def points_of(runs: Sequence[Results], method: str) -> list[Point]:
         rates = [d.direction.batch_pass_rate for d in done if d.direction is not None]
         known = [rate for rate in rates if rate is not None]
         if known:
-            found.append(Point(float(np.mean(known)), gains(results, method), _test_of(results)))
+            found.append(Point(float(np.mean(known)), gains(results, method), test_of(results)))
     return sorted(found, key=lambda point: point.rate)
 
 
@@ -96,7 +96,7 @@ def gains(found: Results, method: str) -> Floats:
     return np.array(rates)
 
 
-def _test_of(found: Results) -> str:
+def test_of(found: Results) -> str:
     return str(next(iter(found.manifest["tests"].values())))
 
 
@@ -157,16 +157,20 @@ def _break_even(view: str, points: Sequence[Point], *, delta: float, seed: int, 
 
 
 def monotone_gains(rates_K: Floats, gains_K: Floats) -> Floats:
-    """Gains after p + gain was made monotone in p (pool adjacent violators)."""
-    blocks: list[tuple[float, int]] = []
-    for value in rates_K + gains_K:
-        total, count = float(value), 1
-        while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
-            more, others = blocks.pop()
-            total, count = total + more, count + others
-        blocks.append((total, count))
-    fitted_K = np.concatenate([np.full(count, total / count) for total, count in blocks])
-    return fitted_K - rates_K
+    """Gains after p + gain was made monotone in p."""
+    return monotone(rates_K + gains_K, np.ones(len(rates_K))) - rates_K
+
+
+def monotone(values_K: Floats, weights_K: Floats) -> Floats:
+    """The rising values nearest to these in weighted squares (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values_K, weights_K, strict=True):
+        total, mass, count = float(value * weight), float(weight), 1
+        while blocks and blocks[-1][0] / blocks[-1][1] > total / mass:
+            more, heavier, others = blocks.pop()
+            total, mass, count = total + more, mass + heavier, count + others
+        blocks.append((total, mass, count))
+    return np.concatenate([np.full(count, total / mass) for total, mass, count in blocks])
 
 
 def first_crossing(rates_K: Floats, gains_K: Floats, delta: float) -> float:

@@ -34,9 +34,7 @@ class Detectable(NamedTuple):
 
 def detectable(gains_SP: Floats) -> Detectable:
     """From method minus base, seeds x problems (NaN without a verdict); NaN with fewer than two problems."""
-    deltas = [float(np.nanmean(gains_P)) for gains_P in gains_SP]
-    ses = [stats.clustered_se(gains_P) for gains_P in gains_SP]
-    found = stats.combine_seeds(deltas, ses, problems=gains_SP.shape[1])
+    found = stats.over_seeds(gains_SP)
     effect = stats.student_t_quantile(0.975, found.df) * found.se
     return Detectable(effect, found.se, found.df, power(2 * effect, found.se, found.df))
 

@@ -56,12 +56,13 @@ class HfEngine:
         )
         self.shard_rollouts = int(options["shard_rollouts"])
         self.local = Local(self.spec)
-        count = int(options["workers"]) if device == "cpu" else 1
-        self._workers = Workers(count, Local, self.spec) if count > 1 else None
+        self._count = int(options["workers"]) if device == "cpu" else 1
+        self._workers: Workers | None = None
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        if self._workers is None:
+        if self._count == 1:
             return (getattr(self.local, name)(*task) for task in tasks)
+        self._workers = self._workers or Workers(self._count, Local, self.spec)
         return self._workers.run([(name, task) for task in tasks])
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:

@@ -23,8 +23,8 @@ chosen step; base .223 and .216):
 | adam       | .394 (+.171)  | .04  | .282 (+.066)  | .04  |
 | sign       | .394 (+.171)  | .04  | .242 (+.026)  | .01  |
 
-One seed: intervals are +-.03 and seeds differ by as much, so the first three are told apart on math alone, and not by much. adam points best
-where GRPO goes (docs/diagnostics.md) and yet a straight line along it breaks at a KL of .08 to .16, where raw still climbs.
+One seed, intervals of +-.03. adam points best where GRPO goes (docs/diagnostics.md), and yet on a straight line along it the score
+falls from a KL of .04 on, where raw and per_tensor still climb.
 
 Version 1 scored every step on every selection problem, for twice the selection rollouts.
 """

@@ -1,6 +1,6 @@
 # make setup   a virtual environment in .venv with pinned versions (core dependencies)
 # make run     the whole comparison on the embedded model: DOMAIN=math|code|arc
-# make test    the tests        make check   lint and types
+# make test    the tests, a process for each core (at most 4)        make check   lint and types
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
 #
@@ -36,7 +36,7 @@ run: setup
 	$(BIN)/harness run --domain $(DOMAIN) $(ARGS)
 
 test: .venv/dev.done
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/dev.done
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """One run folder to its end: rows, report, DONE. Here, or as the child of a process that runs several (launching.py).
 
-Does: run or continue the folder; as a child, tell the parent how far it is and why it failed, and end with the parent.
+Does: run or continue the folder, or, as one of several children at the same folder, the parts that it gets; as a child,
+tell the parent how far it is and why it failed, and end with the parent.
 Doesn't: know what other runs there are, or print.
 
 A child ignores Ctrl-C, which is the parent's to handle: it ends when its standard input does, that is when the parent
@@ -9,18 +10,20 @@ asks for it or is gone. On Linux the system ends it with the parent as well, how
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness import judging, pipeline, plugins
+from harness import judging, launching, lending, pipeline, plugins
 from harness.errors import HarnessError, UsageError
 from harness.plugins import Plugins
 from harness.run import Progress
@@ -33,15 +36,20 @@ PATIENCE = 8.0  # seconds that engines and pools have for closing
 
 def complete(root: Path, found: Plugins, *, progress: Progress, workers: int, shared: Path | None = None) -> None:
     """Run or continue one folder. Raises as `pipeline.execute` does."""
+    from harness import spreading
     from harness.report import html
 
-    pipeline.execute(root, found, progress=progress, workers=workers, shared=shared)
+    own = root / lending.SHARED
+    ahead = functools.partial(spreading.side_by_side, plugins=found, shared=shared or own)
+    pipeline.execute(root, found, progress=progress, workers=workers, shared=shared, ahead=ahead)
     html.write(root, found)
     pipeline.mark_done(root)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 def serve() -> None:
-    """Arguments: sys.path (used by the starter), options. Each line out: [label, done, total], or {"failed", "usage"}."""
+    """Arguments: sys.path (used by the starter), options. Each line out: [label, done, total] as in `Progress`,
+    {"stage", "summary"} as in `Notify`, or {"failed", "usage"}."""
     options = json.loads(sys.argv[2])
     judging.end_with(options["parent"])
     out = os.fdopen(os.dup(1), "w")
@@ -51,10 +59,14 @@ def serve() -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
-    folder, shared = Path(options["folder"]), Path(options["shared"])
+    folder, shared, queue = Path(options["folder"]), Path(options["shared"]), options["queue"]
+    work: Callable[..., object] = complete
+    if queue is not None:
+        notify = functools.partial(_tell_stage, tell)
+        work = functools.partial(pipeline.take_part, taken=launching.taken(queue), notify=notify)
     try:
         _end_when_asked()
-        complete(folder, plugins.load(), progress=Told(tell), workers=options["workers"], shared=shared)
+        work(folder, plugins.load(), progress=Told(tell), workers=options["workers"], shared=shared)
     except HarnessError as error:
         tell({"failed": f"{type(error).__name__}: {error}", "usage": isinstance(error, UsageError)})
         sys.exit(1)
@@ -62,6 +74,10 @@ def serve() -> None:
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # done: no interrupt may hit what Python does at its end
+
+
+def _tell_stage(tell: Callable[[Any], None], stage: str, summary: Mapping[str, Any]) -> None:
+    tell({"stage": stage, "summary": summary})
 
 
 def _end_when_asked() -> None:

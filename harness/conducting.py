@@ -13,14 +13,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import launching, leaderboard, pipeline, planning, sizing, store, suiting
+from harness import launching, leaderboard, lending, pipeline, planning, sizing, store, suiting
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
 from harness.plugins import Plugins
 from harness.run import Progress
 from harness.suiting import Point, Prepare, Suite
 
-SHARED = "shared"  # the folder of draws that the runs share, while there is a run that may want one
 Say = Callable[[str], None]
 
 
@@ -59,7 +58,7 @@ def execute(
         _raise(failures, len(suite.points))
     store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows_of(suite, root)))
     pipeline.mark_done(root)
-    shutil.rmtree(root / SHARED, ignore_errors=True)  # every run has its draws under a name of its own
+    shutil.rmtree(root / lending.SHARED, ignore_errors=True)  # every run has its draws under a name of its own
 
 
 def _run(
@@ -91,7 +90,7 @@ def _run(
         [Task(str(point), root / point.name) for point in todo],
         workers=total,
         at_a_time=jobs or at_a_time(suite, total),
-        shared=root / SHARED,
+        shared=root / lending.SHARED,
         progress=progress,
         begin=begin,
         end=end,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from harness.types import (
     Contender,
     Direction,
+    FloatArray,
     Outcome,
     Policy,
     Problem,
@@ -43,11 +44,20 @@ class Batch(Protocol):
         ...
 
 
+class Credit(NamedTuple):
+    """The TokenCredit of a microbatch's rollouts; padding is 0."""
+
+    advantages_BT: torch.Tensor
+    returns_BT: torch.Tensor
+    old_values_BT: torch.Tensor
+
+
 class TokenBatch(NamedTuple):
     """One microbatch as an objective sees it; rows are rollouts, columns completion tokens.
 
-    `group_B` numbers the groups of the microbatch from 0, as the batch gave them. Padding is where `mask_BT` is false:
-    what stands there means nothing.
+    `group_B` numbers the groups of the microbatch from 0, as the batch gave them; `credit` is what the batch gave, too.
+    `values_BT` are what an actor-critic's value head says of the state before each token. Padding is where `mask_BT` is
+    false: what stands there means nothing.
     """
 
     logprobs_BT: torch.Tensor
@@ -57,13 +67,16 @@ class TokenBatch(NamedTuple):
     old_logprobs_BT: torch.Tensor
     ref_logprobs_BT: torch.Tensor | None
     group_B: torch.Tensor | None = None
+    values_BT: torch.Tensor | None = None
+    credit: Credit | None = None
 
 
 class Objective(Protocol):
     """A loss to minimise, summed over rollouts; the engine divides once by the batch's normaliser.
 
-    `needs` is a subset of {"entropy", "ref_logprob"}; log-probabilities of the current policy and of the sampler
-    (`old_logprobs_BT`) always come. `unit` is "rollout", or "group" when a group may not be split.
+    `needs` is a subset of {"entropy", "ref_logprob", "value"}; log-probabilities of the current policy and of the sampler
+    (`old_logprobs_BT`) always come, values from an ActorCritic alone. `unit` is "rollout", or "group" when a group may not
+    be split.
     """
 
     @property
@@ -115,6 +128,17 @@ class Trainer(Protocol):
     def load(self, path: Path) -> None: ...
 
 
+class ActorCritic(Trainer, Protocol):
+    """A trainer with a value head beside the policy: a linear function of the last hidden state, zero at the start.
+
+    The head is trained by the same steps, saved and loaded with the rest, and in no checkpoint.
+    """
+
+    def values(self, batch: Batch) -> Mapping[tuple[str, int], FloatArray]:
+        """By (problem_id, sample_idx) of the rollouts of the batch: the value before each completion token."""
+        ...
+
+
 Progress: TypeAlias = Callable[[int, int], None]
 
 
@@ -129,6 +153,16 @@ class Engine(Protocol):
     one of the shares `depths` of all layers, of kind "hidden/<layer>": the sum over rollouts of weight x mean hidden
     state after the layer (over the positions that predict completion tokens), divided once by the normaliser. A policy
     with a step along it has that vector added there, from the position that predicts the first completion token on.
+
+    Optional: `actor_critic(policy, optimizer, *, critic_lr) -> ActorCritic`, a trainer whose value head has a learning rate
+    of its own.
+
+    Optional: `moments(batch, policy, objective, *, out, rms, progress=silent) -> Direction`, which is `gradient` and besides
+    writes to `rms` tensors of the same names and shapes: the root mean square over sub-batches of their shares of the
+    gradient, of which the gradient is the sum.
+
+    Optional: `linear() -> list[str]`, the names of the weights [out, in] of linear layers, without the head's. Directions of
+    kind lora<rank> are made of these.
     """
 
     root: Path

@@ -7,6 +7,7 @@ Doesn't: journal or charge (stages.py), or transform a direction (directions.py)
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +24,32 @@ from harness.weighing import GradientBatch
 
 
 def gradient(
-    run: Run, weighed: GradientBatch, policy: Policy, *, objective: Objective, out: str, method: str
+    run: Run,
+    weighed: GradientBatch,
+    policy: Policy,
+    *,
+    objective: Objective,
+    out: str,
+    method: str,
+    moments: bool = False,
 ) -> tuple[Direction, Cost]:
-    """The raw gradient in file `out` and what it cost, also where it was there already."""
+    """The raw gradient in file `out` and what it cost, also where it was there already; with `moments` its `rms` besides.
+
+    A gradient that is there without them is taken again.
+    """
+    path, rms = Path(out), f"{out.removesuffix('.safetensors')}.rms.safetensors"
 
     def work() -> list[Direction]:
         progress = _progress(run, f"{method}: gradient of {int(weighed.normaliser)} rollouts")
-        return [run.engine.gradient(weighed, policy, objective, out=Path(out), progress=progress)]
+        if not moments:
+            return [run.engine.gradient(weighed, policy, objective, out=path, progress=progress)]
+        ask = optional(run.engine, "moments", method=method)
+        return [replace(ask(weighed, policy, objective, out=path, rms=Path(rms), progress=progress), rms=rms)]
 
-    (direction,), cost = _once(run, weighed, work, stored=run.root / f"{out}.json")
+    stored = run.root / f"{out}.json"
+    if moments and not (run.root / rms).exists():
+        stored.unlink(missing_ok=True)
+    (direction,), cost = _once(run, weighed, work, stored=stored)
     _check_gap(run, direction)
     return direction, cost
 
@@ -48,6 +66,12 @@ def hidden(
         return found
 
     return _once(run, weighed, work, stored=run.root / out / "directions.json")
+
+
+def linear(engine: Engine, *, method: str) -> list[str]:
+    """Names of the weights of linear layers. Raises UsageError where the engine does not tell."""
+    found: list[str] = optional(engine, "linear", method=method)()
+    return found
 
 
 def require(methods: Mapping[str, Method], engine: Engine) -> None:
@@ -76,12 +100,13 @@ def _once(
     run: Run, weighed: GradientBatch, work: Callable[[], list[Direction]], *, stored: Path
 ) -> tuple[list[Direction], Cost]:
     """Another method may have asked for the same: then it is read, and charged all the same."""
-    if not stored.exists():
-        watch = Stopwatch()
-        dead, rate = weighed.groups_dead, weighed.pass_rate
-        made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
-        cost = watch.cost()._replace(train_tokens=made[0].tokens)  # all come from one pass over the batch
-        store.write_json(stored, {"directions": made, "cost": cost._asdict()})
+    with contextlib.nullcontext() if run.lender is None else run.lender.alone(stored):
+        if not stored.exists():
+            watch = Stopwatch()
+            dead, rate = weighed.groups_dead, weighed.pass_rate
+            made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
+            cost = watch.cost()._replace(train_tokens=made[0].tokens)  # all come from one pass over the batch
+            store.write_json(stored, {"directions": made, "cost": cost._asdict()})
     entry = store.read_json(stored)
     return list(entry["directions"]), Cost(**entry["cost"])
 

@@ -10,6 +10,19 @@ Kinds, for a raw gradient g_t and base weights theta_t of tensor t (docs/design.
   sign        sign(g_t): the first step of Adam with bias correction
   orthogonal  U V^T of the SVD of a matrix g_t, rescaled to |theta_t| (Muon-like); vectors as per_tensor
   positives_only  per_tensor of the gradient weighted by positive advantages alone (another gradient)
+  adam        g_t / rms_t, element by element: the root mean square over sub-batches s of their shares g_ts of g_t. Where
+              AdamW heads on average while noise decides the square (docs/diagnostics.md); sign where there is no noise
+  lora<rank>  g_t A_t^T A_t of the weights of linear layers, the head's not; nothing else moves. The first update of LoRA
+              (2106.09685) by gradient descent: W + s B A with B = 0 gives B the gradient s g A^T and A none, so W moves by
+              step x s^2 g A^T A, exactly linear in the step. A [rank, in] is drawn as PEFT does (kaiming uniform with
+              a = sqrt(5): uniform within 1 / sqrt(in)), from the run seed and the tensor's name
+
+Departures of lora, numbered:
+1. It is raw, not per_tensor: LoRA has one rate for all layers, and scaling by tensor would be another method. So it is
+   compared with `raw`; of that it also lacks the embedding, which no linear layer holds.
+2. LoRA is trained with AdamW, whose first step is the sign of B's gradient. That is linear in the step as well, and not
+   made here.
+3. Which weights are of linear layers the engine says (its optional method `linear`); names and shapes do not tell.
 """
 
 from __future__ import annotations
@@ -17,10 +30,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,23 +42,51 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from harness import seeds, store
-from harness.errors import HarnessError, UnknownName
+from harness.errors import HarnessError, UnknownName, UsageError
 from harness.types import Direction, Move
 
 Array: TypeAlias = npt.NDArray[Any]
+OF_MOMENTS = ("adam",)  # kinds that a gradient alone does not make
 
 
 def kinds() -> tuple[str, ...]:
-    return (*_TRANSFORMS, "positives_only")
+    """All of them; of lora, which takes any rank, one."""
+    return (*of_gradient(), "positives_only", *OF_MOMENTS, "lora16")
 
 
-def transform(raw: Direction, kind: str, *, root: Path, out: str) -> Direction:
-    """Write the direction of `kind` made from the raw gradient; `out` is relative to `root`."""
+def of_gradient() -> tuple[str, ...]:
+    """Kinds made of a raw gradient and the norms of weights alone."""
+    return tuple(_TRANSFORMS)
+
+
+def transform(
+    raw: Direction,
+    kind: str,
+    *,
+    root: Path,
+    out: str,
+    seed: int = 0,
+    linear: Callable[[], Sequence[str]] = tuple,
+) -> Direction:
+    """Write the direction of `kind` made from the raw gradient; `out` is relative to `root`.
+
+    `seed`, the run's, and `linear`, which names the weights of linear layers, are for lora. Raises UnknownName, or UsageError
+    where what the kind is made of is lacking.
+    """
     make = _TRANSFORMS["per_tensor"] if kind == "positives_only" else _TRANSFORMS.get(kind)
-    if make is None:
-        raise UnknownName("direction", kind, kinds())
-    tensors, norms = _read(root / raw.path)
-    return _write({n: make(g, norms[n]) for n, g in tensors.items()}, raw, kind=kind, norms=norms, root=root, out=out)
+    rank = re.fullmatch(r"lora([1-9]\d*)", kind)
+    if make is None and rank is None and kind not in OF_MOMENTS:
+        raise UnknownName("direction", kind, kinds(), hint="lora takes any rank.")
+    gradients, norms = _read(root / raw.path)
+    if make is not None:
+        tensors = {name: make(g, norms[name]) for name, g in gradients.items()}
+    elif rank:
+        tensors = {name: _lora(gradients[name], name, rank=int(rank[1]), seed=seed) for name in linear()}
+    else:
+        tensors = _adam(gradients, raw, root)
+    if not tensors:
+        raise UsageError(f"this model has no weights of linear layers that {kind} could adapt: take another kind")
+    return _write(tensors, raw, kind=kind, norms=norms, root=root, out=out)
 
 
 def random_like(direction: Direction, *, seed: int, root: Path, out: str) -> Direction:
@@ -108,12 +150,20 @@ def _unwritten(norms: Mapping[str, float]) -> Direction:
     return Direction(id="", kind="", norm=0.0, weight_norm=math.hypot(*norms.values()), path="", digest="")
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, float]]:
+class _Stored(NamedTuple):
+    """A file of tensors, and the norms of the weights they are directions of."""
+
+    tensors: dict[str, Array]
+    norms: dict[str, float]
+
+
+def _read(path: Path) -> _Stored:
     with safe_open(path, framework="np") as file:
-        metadata = file.metadata() or {}
-        if "weight_norms" not in metadata:
+        header = file.metadata() or {}
+        if "weight_norms" not in header:
             raise HarnessError(f"{path} is not a direction: its header has no weight_norms")
-        return {name: file.get_tensor(name) for name in sorted(file.keys())}, json.loads(metadata["weight_norms"])
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        return _Stored(tensors, json.loads(header["weight_norms"]))
 
 
 def _write(
@@ -126,22 +176,41 @@ def _write(
     return replace(source, id=digest[:16], kind=kind, norm=norm, path=out, digest=digest)
 
 
-def _per_tensor(gradient: Array, weight_norm: float) -> Array:
+def per_tensor(gradient: Array, weight_norm: float) -> Array:
     norm = float(np.linalg.norm(gradient))
     return gradient * gradient.dtype.type(weight_norm / norm) if norm > 0 else gradient
 
 
 def _orthogonal(gradient: Array, weight_norm: float) -> Array:
     if gradient.ndim != 2:
-        return _per_tensor(gradient, weight_norm)
+        return per_tensor(gradient, weight_norm)
     left, singular, right = np.linalg.svd(gradient, full_matrices=False)
     kept = singular > singular.max(initial=0.0) * 1e-6  # null directions of g carry no sign of their own
-    return _per_tensor((left * kept) @ right, weight_norm)
+    return per_tensor((left * kept) @ right, weight_norm)
+
+
+def _adam(gradients: Mapping[str, Array], raw: Direction, root: Path) -> dict[str, Array]:
+    if not raw.rms:
+        raise UsageError('"adam" is made of a gradient and its rms: take it with stages.direct(..., kind="adam")')
+    sizes = load_file(root / raw.rms)
+    return {name: over(gradient, sizes[name]) for name, gradient in gradients.items()}
+
+
+def over(gradient: Array, sizes: Array) -> Array:
+    """The quotient; where no part of a batch has a gradient the sum has none either, and nothing moves."""
+    return np.asarray(gradient / np.where(sizes > 0, sizes, sizes.dtype.type(1)))
+
+
+def _lora(gradient: Array, name: str, *, rank: int, seed: int) -> Array:
+    width = gradient.shape[1]
+    drawn = seeds.generator(seeds.seed_for(seed, "lora", name)).uniform(-1, 1, (rank, width)) / math.sqrt(width)
+    down = drawn.astype(gradient.dtype)
+    return np.asarray((gradient @ down.T) @ down)
 
 
 _TRANSFORMS: Mapping[str, Callable[[Array, float], Array]] = {
     "raw": lambda gradient, _: gradient,
-    "per_tensor": _per_tensor,
+    "per_tensor": per_tensor,
     "sign": lambda gradient, _: np.sign(gradient),
     "orthogonal": _orthogonal,
 }

@@ -1,7 +1,7 @@
-"""Run folders side by side: each in a process of its own, with its share of the workers.
+"""Run folders, or the parts of one, side by side: each in a process of its own, with its share of the workers.
 
 Does: keep as many going as wanted, pass on how far they are, collect what failed; end all of them with this process.
-Doesn't: know what a suite is, or how a run is completed (completing.py, which the processes run).
+Doesn't: know what a suite or a part is, or how a run is completed (completing.py, which the processes run).
 """
 
 from __future__ import annotations
@@ -14,22 +14,42 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.run import Progress
+from harness.run import Notify, Progress
 
 PATIENCE = 12.0  # seconds that children have for closing what they hold
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.completing import serve; serve()"
 
 
 class Task(NamedTuple):
-    """A run folder and what it is called in messages."""
+    """A run folder and what it is called in messages; with `queue`, a pipe of parts that several processes take from,
+    only those that the process gets (spreading.py)."""
 
     label: str
     folder: Path
+    queue: int | None = None
+
+
+@contextmanager
+def queue_of(numbers: Iterable[int]) -> Iterator[int]:
+    """The reading end of a pipe that holds `numbers` (up to 32,768 of them, below 65,536), for `Task.queue`."""
+    reading, writing = os.pipe()
+    os.write(writing, b"".join(number.to_bytes(2) for number in numbers))
+    os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+
+
+def taken(queue: int) -> Iterator[int]:
+    """Numbers of a queue that no other process has taken, in order, until there are none left."""
+    while number := os.read(queue, 2):
+        yield int.from_bytes(number)
 
 
 class Failure(NamedTuple):
@@ -44,15 +64,16 @@ class _Child:
         self.task, self.workers, self.started = task, workers, time.monotonic()
         self.failure: Failure | None = None
         self._buffer = b""
-        options = {"folder": str(task.folder), "workers": workers, "shared": str(shared), "parent": os.getpid()}
+        options = {"folder": str(task.folder), "workers": workers, "shared": str(shared), "queue": task.queue}
         # Ctrl-C is this process's to handle; children inherit the ignoring, from their first instruction on.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps(options)],
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps({**options, "parent": os.getpid()})],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
+                pass_fds=() if task.queue is None else (task.queue,),
             )
         finally:
             signal.signal(signal.SIGINT, handler)
@@ -66,7 +87,7 @@ class _Child:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            if isinstance(message, dict):
+            if "failed" in message:
                 self.failure = Failure(message["failed"], message["usage"])
             else:
                 yield message
@@ -106,11 +127,13 @@ def side_by_side(
     progress: Progress,
     begin: Callable[[Task], None],
     end: Callable[[Task, float, Failure | None], None],
+    notify: Notify | None = None,
 ) -> None:
     """Complete the tasks in order, `at_a_time` of them at once, sharing draws through the folder `shared`.
 
-    `begin` is called before a task is started, `end` with its seconds and what went wrong. An exception, Ctrl-C
-    included, ends every run first: finished work is on disk.
+    `begin` is called before a task is started, `end` with its seconds and what went wrong; `notify` hears of the
+    finished stages of parts, as their run would without them. An exception, Ctrl-C included, ends every run first:
+    finished work is on disk.
     """
     queue, free = deque(tasks), shares(workers, max(1, min(at_a_time, len(tasks))))
     running: list[_Child] = []
@@ -124,8 +147,13 @@ def side_by_side(
                 ready.register(child.stdout, selectors.EVENT_READ, child)
             for key, _ in ready.select():
                 child = key.data
-                for label, done, total in child.messages():
-                    progress(f"{child.task.label}: {label}", done, total)
+                for message in child.messages():
+                    if isinstance(message, dict):
+                        assert notify is not None
+                        notify(message["stage"], message["summary"])
+                        continue
+                    label, done, total = message
+                    progress(f"{child.task.label}: {label}" if child.task.label else label, done, total)
                 if child.stdout.closed:
                     ready.unregister(key.fileobj)
                     running.remove(child)

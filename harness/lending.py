@@ -1,4 +1,4 @@
-"""Judged shards that the runs of one suite share: what one run has drawn, no other run draws again.
+"""Judged shards that the runs of a suite share, or the parts of a run: what one has drawn, no other draws again.
 
 Does: name a shard by all that its rollouts and verdicts depend on; keep one of a name in a folder that the runs reach;
 put it into a run's own folder whole or not at all, as a second name of the same file where the disk allows that; make
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from harness import store
 
+SHARED = "shared"  # the folder of draws, while there is a run that may want one
 LOCK = "lock"
 
 
@@ -59,6 +60,12 @@ class Lender:
         key = self._key(shard)
         _copy(shard.rollouts, self._folder / f"{key}.safetensors")
         _copy(shard.verdicts, self._folder / f"{key}.json")
+
+    @contextmanager
+    def alone(self, path: Path) -> Iterator[None]:
+        """Inside, no other process makes the file that `path` names."""
+        with self._claimed([store.fingerprint(str(path))]):
+            yield
 
     @contextmanager
     def _claimed(self, keys: Sequence[str]) -> Iterator[None]:

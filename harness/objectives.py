@@ -1,4 +1,4 @@
-"""The losses that methods hand to an engine: likelihood, clipped policy gradient, entropy, preference.
+"""The losses that methods hand to an engine: likelihood, clipped policy gradient and values, entropy, preference.
 
 Does: sum a loss over the rollouts of a microbatch; the engine divides once by the batch's normaliser, which for rollouts
 is their number and for pairs the number of pairs.
@@ -88,9 +88,41 @@ class ClippedPolicy:
 
     def _surrogate(self, batch: TokenBatch) -> torch.Tensor:
         ratio_BT = ((batch.logprobs_BT - batch.old_logprobs_BT) * batch.mask_BT).exp()
-        weights_B1 = batch.weights_B[:, None]
+        weights_BT = batch.weights_B[:, None] if batch.credit is None else batch.credit.advantages_BT
         clipped_BT = ratio_BT.clamp(1 - self.low, 1 + self.high)
-        return -(ratio_BT * weights_B1).minimum(clipped_BT * weights_B1)
+        return -(ratio_BT * weights_BT).minimum(clipped_BT * weights_BT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClippedActorCritic:
+    """PPO's loss (1707.06347) with a value head: `actor` on the advantages of tokens, plus `value` x the value loss.
+
+    Per token 1/2 (V - R)^2, or with `value_clip` above 0 the larger of that and 1/2 (V' - R)^2, where V' is V kept within
+    `value_clip` of the value when the rollout was drawn. Both terms are aggregated alike.
+    """
+
+    actor: ClippedPolicy
+    value: float = 0.5
+    value_clip: float = 0.2
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.actor.needs | {"value"}
+
+    @property
+    def unit(self) -> str:
+        return self.actor.unit
+
+    def loss(self, batch: TokenBatch) -> torch.Tensor:
+        if batch.values_BT is None or batch.credit is None:
+            raise HarnessError("no values in this batch: a value loss is for the steps of an actor-critic (ppo)")
+        _, returns_BT, old_BT = batch.credit
+        error_BT = (batch.values_BT - returns_BT).square()
+        if self.value_clip:
+            kept_BT = old_BT + (batch.values_BT - old_BT).clamp(-self.value_clip, self.value_clip)
+            error_BT = error_BT.maximum((kept_BT - returns_BT).square())
+        critic = aggregate(0.5 * error_BT, batch, self.actor.aggregation, self.actor.tokens)
+        return self.actor.loss(batch) + self.value * critic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,26 +8,27 @@ Doesn't: print (console.py) or draw (report).
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import config, directing, evaluating, leaderboard, provenance, selecting, store
 from harness.budget import Cost
 from harness.config import RunSpec
-from harness.contracts import Domain, Engine, Method
+from harness.contracts import Displacement, Domain, Engine, Method
 from harness.errors import NoSignal, UnknownName, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
 from harness.plugins import Plugins
-from harness.run import Progress, Run
+from harness.run import Notify, Progress, Run
 from harness.stages import Stages
-from harness.types import Contender, Direction, Score, Search, TrainStep
+from harness.types import Contender, Direction, Policy, Score, Search, TrainStep
 from harness.verifying import VerifierPool
 
 USES = "uses"  # the option of a variant that names the method it is one of
@@ -86,28 +87,74 @@ def open_folder(root: Path, spec: RunSpec, *, command: str, date: str) -> None:
     store.write_text(root / "spec.toml", config.to_toml(spec))
 
 
+class Part(NamedTuple):
+    """One method in one seed."""
+
+    method: str
+    seed: int
+
+    def scores(self, root: Path) -> Path:
+        """Where its result lies once it is finished."""
+        return root / f"methods/{self.method}/{self.seed}/scores.json"
+
+
+def parts(spec: RunSpec) -> list[Part]:
+    """In the order in which a run in one process finishes them."""
+    return [Part(name, seed) for seed in range(spec.seeds) for name in ordered(spec.methods)]
+
+
 def execute(
-    root: Path, plugins: Plugins, *, progress: Progress, workers: int = 0, shared: Path | None = None
+    root: Path,
+    plugins: Plugins,
+    *,
+    progress: Progress,
+    workers: int = 0,
+    shared: Path | None = None,
+    ahead: Callable[[Run], None] | None = None,
 ) -> list[Row]:
     """Run or continue the folder. Returns its rows; raises HarnessError, UsageError or VerifierFailure.
 
-    `shared` is the folder of draws that it shares with other runs.
+    `shared` is the folder of draws that it shares with other runs. `ahead` may finish parts before they are met here.
     """
-    spec = config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
+    spec = _spec(root, workers)
     methods = methods_of(spec, plugins)
     options = check_options(spec, methods)
     with opened(root, spec, plugins, progress=progress, shared=shared) as run:
         directing.require(methods, run.engine)
         manifest = provenance.write(run, plugins, methods)
         _notify(plugins, root, "harness_run_started", run=root)
+        if ahead is not None:
+            ahead(run)
         finished: dict[str, list[Finished]] = {name: [] for name in methods}
-        for seed in range(spec.seeds):
-            for name, method in methods.items():
-                finished[name].append(_finish(run, name, method, options[name], seed=seed))
-        rows = _rows(run, methods, finished, manifest)
+        for part in parts(spec):
+            finished[part.method].append(_finish(run, part, methods[part.method], options[part.method]))
+        rows = rows_of(manifest, finished, run.engine.displacement)
     store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows))
     _notify(plugins, root, "harness_run_finished", run=root, rows=rows)
     return rows
+
+
+def take_part(
+    root: Path,
+    plugins: Plugins,
+    *,
+    taken: Iterable[int],
+    progress: Progress,
+    workers: int,
+    shared: Path,
+    notify: Notify,
+) -> None:
+    """Finish the parts whose places `taken` gives; others are at the rest, and share draws through `shared`."""
+    spec = _spec(root, workers)
+    methods, every = methods_of(spec, plugins), parts(spec)
+    options = check_options(spec, methods)
+    with opened(root, spec, plugins, progress=progress, shared=shared, notify=notify) as run:
+        for part in (every[place] for place in taken):
+            _finish(run, part, methods[part.method], options[part.method])
+
+
+def _spec(root: Path, workers: int) -> RunSpec:
+    return config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
 
 
 def ordered(methods: Sequence[str]) -> list[str]:
@@ -133,9 +180,18 @@ def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> d
 
 @contextmanager
 def opened(
-    root: Path, spec: RunSpec, plugins: Plugins, *, progress: Progress, shared: Path | None = None
+    root: Path,
+    spec: RunSpec,
+    plugins: Plugins,
+    *,
+    progress: Progress,
+    shared: Path | None = None,
+    notify: Notify | None = None,
 ) -> Iterator[Run]:
-    """Problems selected, engine and verifier pool started; both are closed at the end."""
+    """Problems selected, engine and verifier pool started; both are closed at the end.
+
+    Finished stages are told to `notify`, else to the run's events and observers.
+    """
     registration = plugins.lookup("domain", spec.domain)
     domain: Domain = registration.load()()
     problems = selecting.select(domain, spec)
@@ -149,7 +205,7 @@ def opened(
             pool=pool,
             problems=problems,
             progress=progress,
-            notify=lambda stage, summary: _stage_finished(plugins, root, stage, summary),
+            notify=notify or functools.partial(_stage_finished, plugins, root),
             lender=None if shared is None else Lender(shared, provenance.of_draws(spec, engine, registration, domain)),
         )
     finally:
@@ -163,9 +219,9 @@ def open_engine(root: Path, spec: RunSpec, plugins: Plugins) -> Engine:
     return engine
 
 
-def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, seed: int) -> Finished:
+def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) -> Finished:
     """Run and evaluate one method in one seed, or read its scores.json."""
-    path = run.root / f"methods/{name}/{seed}/scores.json"
+    (name, seed), path = part, part.scores(run.root)
     if path.exists():
         done: Finished = store.read_json(path)
         return done
@@ -206,33 +262,42 @@ def _finish(run: Run, name: str, method: Method, options: Mapping[str, Any], *, 
     return finished
 
 
-def _rows(
-    run: Run, methods: Mapping[str, Method], finished: Mapping[str, Sequence[Finished]], manifest: Mapping[str, Any]
+def rows_of(
+    manifest: Mapping[str, Any],
+    finished: Mapping[str, Sequence[Finished]],
+    displaced: Callable[[Policy], Displacement],
 ) -> list[Row]:
+    """Rows of what each method has finished, seed by seed from the first one; methods without any have none.
+
+    `manifest` is the run's, `displaced` tells how far a policy is from its base.
+    """
     rows: list[Row] = []
     for test, data_hash in manifest["tests"].items():
         on = {**manifest["row"], "test_benchmark": test, "data_hash": data_hash}
         bases = [done.tests[test].evaluation for done in finished["base"]]
-        for name, method in methods.items():
-            shared = {**on, "method": name, "method_version": method.version}
+        for name, every in finished.items():
+            shared = {**on, "method": name, "method_version": manifest["methods"][name]}
             own, pairs = [], []
-            for seed, (done, base) in enumerate(zip(finished[name], bases, strict=True)):
-                own.append(leaderboard.row_of(shared, _outcome(run, done, test), base, seed=seed))
+            for seed, (done, base) in enumerate(zip(every, bases, strict=False)):
+                outcome = _outcome(manifest["spec"], done, test, displaced)
+                own.append(leaderboard.row_of(shared, outcome, base, seed=seed))
                 pairs.append((base.sampled, done.tests[test].evaluation.sampled))
-            rows += [*own, leaderboard.aggregate(own, pairs)]
+            rows += [*own, leaderboard.aggregate(own, pairs)] if own else []
     return rows
 
 
-def _outcome(run: Run, done: Finished, test: str) -> Outcome:
+def _outcome(
+    spec: Mapping[str, Any], done: Finished, test: str, displaced: Callable[[Policy], Displacement]
+) -> Outcome:
     given = done.contender.temperature
     return Outcome(
         status=done.status,
         evaluation=done.tests[test].evaluation,
         search=done.search,
         direction=done.direction,
-        displacement=run.engine.displacement(done.contender.policies[0]),
-        temperature=run.spec.sampling.temperature if given is None else given,
-        samples=done.contender.n or run.spec.evaluation.samples,
+        displacement=displaced(done.contender.policies[0]),
+        temperature=spec["sampling"]["temperature"] if given is None else given,
+        samples=done.contender.n or spec["evaluation"]["samples"],
         cost=Cost(**done.cost).plus(Cost(**done.tests[test].cost)),  # type: ignore[arg-type]
         oracle=done.contender.combine == "oracle",
     )

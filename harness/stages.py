@@ -33,10 +33,9 @@ T = TypeVar("T")
 class Stages:
     """The stages as one method in one run seed sees them.
 
-    `train_problems` and `selection_problems` are what it may learn and choose from; `options` are the method's own,
-    checked; `budget` is its meter; `context` is how many tokens the model takes, where the engine knows. `last_search`
-    and `last_direction` are what its row reports, `last_probe` what the density of good perturbations is read from,
-    `trained` the steps of its trainer.
+    `train_problems` and `selection_problems` are what it may learn and choose from; `options` are its own, checked; `budget`
+    is its meter; `context` is how many tokens the model takes, where the engine knows. `last_search` and `last_direction` are
+    what its row reports, `last_probe` what densities are read from, `trained` the steps of its trainer.
     """
 
     def __init__(self, run: Run, *, method: str, seed: int, options: Mapping[str, Any]) -> None:
@@ -160,15 +159,18 @@ class Stages:
         """Accuracies of a recorded run by problem (harness/history.py), read once: a resumed run has the same."""
         return self._call("history", source, lambda: (history.read(Path(source)), Cost()))
 
-    def direct(self, weighed: GradientBatch, policy: Policy, objective: Objective | None = None) -> Direction:
-        """The raw ascent direction at `policy`. Raises NoSignal when every group is dead."""
+    def direct(
+        self, weighed: GradientBatch, policy: Policy, objective: Objective | None = None, *, kind: str = "raw"
+    ) -> Direction:
+        """The raw ascent direction at `policy`, fit to make `kind` of. Raises NoSignal when every group is dead."""
         goal = objective or PolicyGradient()
         key = store.fingerprint([weighed.key, policy.id, goal])
 
         def work() -> tuple[Direction, Cost]:
             weighing.require_signal(weighed)
             out = f"directions/{self.seed}/{key}.safetensors"
-            return directing.gradient(self._run, weighed, policy, objective=goal, out=out, method=self.method)
+            take = functools.partial(directing.gradient, self._run, weighed, policy, out=out, method=self.method)
+            return take(objective=goal, moments=kind in directions.OF_MOMENTS)
 
         self.last_direction = self._call("direct", key, work)
         return self.last_direction
@@ -190,17 +192,13 @@ class Stages:
 
     def transform(self, raw: Direction, kind: str) -> Direction:
         """The direction of `kind` made from a raw gradient (harness/directions.py)."""
-        root = self._run.root
-        return self._make(
-            "transform", [raw.digest, kind], lambda out: directions.transform(raw, kind, root=root, out=out)
-        )
+        linear = functools.partial(directing.linear, self._run.engine, method=self.method)
+        make = functools.partial(directions.transform, raw, kind, root=self._run.root, seed=self.seed, linear=linear)
+        return self._make("transform", [raw.digest, kind], make)
 
     def randomise(self, direction: Direction) -> Direction:
         """A Gaussian direction with the per-tensor norms of `direction` (a control)."""
-
-        def make(out: str) -> Direction:
-            return directions.random_like(direction, seed=self.seed, root=self._run.root, out=out)
-
+        make = functools.partial(directions.random_like, direction, root=self._run.root, seed=self.seed)
         return self._make("randomise", direction.digest, make)
 
     def displacement(self, start: Policy, end: Policy) -> Direction:
@@ -230,13 +228,13 @@ class Stages:
 
         return self._make("superpose", [start.id, list(moves)], make)
 
-    def _make(self, stage: str, arguments: Any, make: Callable[[str], Direction]) -> Direction:
+    def _make(self, stage: str, arguments: Any, make: Callable[..., Direction]) -> Direction:
         """Every call has a file of its own: policies refer to what it wrote."""
         out = f"{self.folder}/{stage}-{store.fingerprint(arguments)}.safetensors"
 
         def work() -> tuple[Direction, Cost]:
             watch = Stopwatch()
-            return make(out), watch.cost()
+            return make(out=out), watch.cost()
 
         self.last_direction = self._call(stage, arguments, work)
         return self.last_direction
@@ -345,6 +343,8 @@ class Stages:
         spec = self._run.spec.search
         return {"problems": min(spec.problems, len(self.selection_problems)), "samples": spec.samples}
 
-    def trainer(self, policy: Policy, optimizer: Optimizer) -> StageTrainer:
-        """AdamW from `policy` on; one per method and seed."""
-        return StageTrainer(self._run, policy, optimizer, folder=self.folder, call=self._call, trained=self.trained)
+    def trainer(self, policy: Policy, optimizer: Optimizer, *, critic_lr: float = 0.0) -> StageTrainer:
+        """AdamW from `policy` on; one per method and seed. `critic_lr` adds a value head (needs = ("actor_critic",))."""
+        return StageTrainer(
+            self._run, policy, optimizer, folder=self.folder, call=self._call, trained=self.trained, critic_lr=critic_lr
+        )

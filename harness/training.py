@@ -1,6 +1,7 @@
 """A trainer as a method sees it: optimizer steps that are journalled, so that a resumed method finds them done.
 
-Does: keep the last state (weights and moments) on disk; drop checkpoints that nobody keeps; hand out weights as files.
+Does: keep the last state (weights and moments) on disk; drop checkpoints that nobody keeps; hand out weights as files, and
+the values of an actor-critic.
 Doesn't: compute a gradient or hold weights: the engine's trainer does.
 """
 
@@ -10,14 +11,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from harness import store
+from harness import crediting, directing, store
 from harness.budget import Cost, Stopwatch
-from harness.contracts import Objective, Optimizer, Trainer
+from harness.contracts import ActorCritic, Objective, Optimizer, Trainer
+from harness.crediting import Values
 from harness.run import Run
 from harness.types import Move, Policy, TrainStep
-from harness.weighing import GradientBatch, PairedBatch
+from harness.weighing import GradientBatch, PairedBatch, WeighedBatch
 
 T = TypeVar("T")
 
@@ -32,14 +34,22 @@ class StageTrainer:
     """A trainer whose steps are journalled: after a kill, finished steps return from disk and the last state loads.
 
     `folder` is the method's own, `call` the stages' journalled and metered call. `policy` is the live policy; it can
-    be sampled from until the second step after it, or for ever after `keep()`.
+    be sampled from until the second step after it, or for ever after `keep()`. `critic_lr` above 0 makes it an actor-critic.
     """
 
     def __init__(
-        self, run: Run, policy: Policy, optimizer: Optimizer, *, folder: str, call: Call, trained: list[TrainStep]
+        self,
+        run: Run,
+        policy: Policy,
+        optimizer: Optimizer,
+        *,
+        folder: str,
+        call: Call,
+        trained: list[TrainStep],
+        critic_lr: float = 0.0,
     ) -> None:
         self._run, self._start, self._optimizer, self._call = run, policy, optimizer, call
-        self._trained = trained
+        self._trained, self._critic_lr = trained, critic_lr
         self._folder = f"{folder}/trainer"
         self._engine_trainer: Trainer | None = None
         self._kept: set[int] = set()
@@ -57,6 +67,19 @@ class StageTrainer:
         if weighed.num_sub_batches:  # otherwise the step wrote nothing
             self._written = self.steps
         return self.policy
+
+    def values(self, weighed: WeighedBatch) -> Values:
+        """What the value head of an actor-critic says now of every token of a batch.
+
+        The file stays, so that a resumed run gives the batch the same credits.
+        """
+        path = self._run.root / f"{self._folder}/values-{self.steps:04d}.safetensors"
+
+        def work() -> tuple[str, Cost]:
+            watch, live = Stopwatch(), self._live()
+            return crediting.write(cast(ActorCritic, live).values(weighed), path), watch.cost()
+
+        return crediting.read(path, self._call("values", [weighed.key, self.steps], work))
 
     def keep(self) -> Policy:
         """Keep the live policy's file, as a candidate for selection."""
@@ -85,11 +108,19 @@ class StageTrainer:
     def _live(self) -> Trainer:
         """The engine's trainer, brought to the last finished step."""
         if self._engine_trainer is None:
-            self._engine_trainer = self._run.engine.trainer(self._start, self._optimizer)
+            self._engine_trainer = self._made()
             last = max((n for n in range(1, self.steps + 1) if self._state(n).exists()), default=0)
             if last:
                 self._engine_trainer.load(self._state(last))
         return self._engine_trainer
+
+    def _made(self) -> Trainer:
+        engine = self._run.engine
+        if not self._critic_lr:
+            return engine.trainer(self._start, self._optimizer)
+        make = directing.optional(engine, "actor_critic", method=self._folder.split("/")[1])
+        live: Trainer = make(self._start, self._optimizer, critic_lr=self._critic_lr)
+        return live
 
     def _state(self, number: int) -> Path:
         return self._run.root / f"{self._folder}/state-{number:04d}.safetensors"

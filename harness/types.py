@@ -150,6 +150,9 @@ class Contender:
 class Direction:
     """An ascent direction in parameter space, stored as one safetensors file at `path` (relative to the run).
 
+    `rms` is a second file of a raw gradient, for the kind "adam": of every weight, the root mean square over sub-batches of
+    their shares of the gradient. It is empty where nobody asked for it.
+
     `norm` is the Euclidean norm over all tensors, `weight_norm` that of the parameters it was taken at. `snr`,
     `agreement` and `half_cosine` come from `sub_batches` disjoint sub-batches (docs/metrics.md) and are None
     below four. `logprob_gap` is the largest |trainer - sampler| token log-probability of the batch, in nats.
@@ -170,6 +173,7 @@ class Direction:
     logprob_gap: float | None = None
     batch_pass_rate: float | None = None
     tokens: int = 0
+    rms: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,8 +278,21 @@ class TokenScore(NamedTuple):
     kl_T: FloatArray | None
 
 
+class TokenCredit(NamedTuple):
+    """What an actor-critic learns from one rollout, one entry per completion token.
+
+    `values_T` are those of the states before the tokens, as they were when the rollout was drawn; `returns_T` what they
+    should have been; `advantages_T` weigh the tokens in the place of the rollout's weight.
+    """
+
+    advantages_T: FloatArray
+    returns_T: FloatArray
+    values_T: FloatArray
+
+
 class WeightedGroup(NamedTuple):
-    """Rollouts of one problem, none of weight 0, and one weight each."""
+    """Rollouts of one problem, none of weight 0, and one weight each; for an actor-critic the credit of their tokens."""
 
     rollouts: tuple[Rollout, ...]
     weights_G: npt.NDArray[np.float64]
+    credits: tuple[TokenCredit, ...] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,13 +17,20 @@ from harness import advantages, seeds, store
 from harness.advantages import GroupWeights
 from harness.errors import NoSignal
 from harness.sampling import RolloutBatch
-from harness.types import Outcome, Problem, WeightedGroup
+from harness.types import Outcome, Problem, Rollout, TokenCredit, WeightedGroup
 
 if TYPE_CHECKING:
     from harness.config import RewardSpec
 
 MAX_SUB_BATCHES = 16
 Rewards: TypeAlias = Mapping[str, Sequence[float | None]]
+
+
+class Credits(NamedTuple):
+    """The credit of tokens by (problem_id, sample_idx), and the key that names these numbers."""
+
+    key: str
+    of: Mapping[tuple[str, int], TokenCredit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +40,8 @@ class WeighedBatch:
     `normaliser` is the number of rollouts drawn, dead groups included, so that the estimate does not depend on how
     many groups turned out dead. `sub_batches` holds the ids of problems that are read: those with a weight other than
     0, or all of them with `whole`, for losses that also look at rollouts of weight 0. `mean_tokens` is the mean length
-    of its completions. `rewards` are those the weights were made of.
+    of its completions. `rewards` are those the weights were made of. With `credits` (crediting.py) the rollouts that have
+    none are not read.
     """
 
     batch: RolloutBatch
@@ -47,6 +55,7 @@ class WeighedBatch:
     scheme: str
     shuffle_seed: int | None
     whole: bool = False
+    credits: Credits | None = None
 
     @property
     def temperature(self) -> float:
@@ -70,14 +79,20 @@ class WeighedBatch:
         """Names the gradient of this batch: same key, same numbers."""
         own = {name: self.weights[name] for part in self.sub_batches for name in part}
         parts = [self.batch.folder, self.scheme, self.shuffle_seed, own, self.sub_batches, self.normaliser, self.whole]
-        return store.fingerprint(parts)
+        return store.fingerprint(parts + ([] if self.credits is None else [self.credits.key]))
 
     def read(self, sub_batch: int) -> Iterator[WeightedGroup]:
         for problem_id in self.sub_batches[sub_batch]:
             weights = self.weights[problem_id]
             pairs = zip(self.batch.group(problem_id), weights, strict=True)
-            kept = [(r, w) for r, w in pairs if w != 0 or self.whole]
-            yield WeightedGroup(tuple(r for r, _ in kept), np.array([w for _, w in kept]))
+            kept = [(r, w) for r, w in pairs if (w != 0 or self.whole) and self._credited(r)]
+            credits = (
+                None if self.credits is None else tuple(self.credits.of[problem_id, r.sample_idx] for r, _ in kept)
+            )
+            yield WeightedGroup(tuple(r for r, _ in kept), np.array([w for _, w in kept]), credits)
+
+    def _credited(self, rollout: Rollout) -> bool:
+        return self.credits is None or (rollout.problem_id, rollout.sample_idx) in self.credits.of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

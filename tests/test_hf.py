@@ -137,7 +137,10 @@ def test_workers_give_bitwise_equal_rollouts_scores_and_gradients(random_model: 
         batch = batch_of(ours)
         first = one.gradient(batch, BASE, PolicyGradient(), out=Path("one.safetensors"))
         second = two.gradient(batch, BASE, PolicyGradient(), out=Path("two.safetensors"))
-        assert first.digest == second.digest
+        third = two.moments(batch, BASE, PolicyGradient(), out=Path("three.safetensors"), rms=Path("two.rms"))
+        assert first.digest == second.digest == third.digest
+        one.moments(batch, BASE, PolicyGradient(), out=Path("three.safetensors"), rms=Path("one.rms"))
+        assert store.digest(tmp_path / "one.rms") == store.digest(tmp_path / "two.rms")
     finally:
         one.close()
         two.close()

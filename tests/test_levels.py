@@ -90,8 +90,8 @@ def test_a_benchmark_without_levels_has_no_section(tmp_path: Path, found: Result
     assert levels.rows(without) == []
     assert levels.markdown(without) == ""
     rows = [row for row in found.rows if row["method"] == "base"]
-    assert "By level" not in pages.page(replace(without, rows=rows), "")
-    assert "By level" in pages.page(found, "")
+    assert "have no levels" in pages.of_run(replace(without, rows=rows))
+    assert "have no levels" not in (finished() / "report.html").read_text(encoding="utf-8")
 
 
 def test_levels_average_to_the_rows_of_the_run(found: Results) -> None:
@@ -107,7 +107,7 @@ def test_levels_average_to_the_rows_of_the_run(found: Results) -> None:
 
 def test_page_and_csv_hold_the_table(found: Results) -> None:
     page = (finished() / "report.html").read_text(encoding="utf-8")
-    section = page.partition("<h2>By level</h2>")[2].partition("<h2>")[0]
+    section = page.partition("<h2>By level and subject</h2>")[2].partition("<h2>")[0]
     own = levels.rows(found)
     shown = levels.table(own)
     assert shown.head == ["method", "score", *(f"level {level} (8)" for level in range(1, 6))]

@@ -41,15 +41,16 @@ def comparable(root: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k not in leaderboard.UNCOMPARED} for row in rows]
 
 
-@pytest.mark.parametrize("domain", ["tabular", "code"])
-def test_killed_again_and_again_equals_uninterrupted(tmp_path: Path, domain: str) -> None:
+@pytest.mark.parametrize(("domain", "methods"), [("tabular", ()), ("code", ("one_shot", "grpo"))])
+def test_killed_again_and_again_equals_uninterrupted(tmp_path: Path, domain: str, methods: tuple[str, ...]) -> None:
     spec = str(ROOT / "benchmarks" / domain / "smoke.toml")
+    run = ("run", "--spec", spec, "--quiet", *(f"--method={name}" for name in methods))
     started = time.monotonic()
-    run_harness("run", "--spec", spec, "--out", str(tmp_path / "straight"), "--quiet")
+    run_harness(*run, "--out", str(tmp_path / "straight"))
     (straight,) = (tmp_path / "straight").iterdir()
     whole = time.monotonic() - started
     killed = str(tmp_path / "killed")
-    assert run_harness("run", "--spec", spec, "--out", killed, "--quiet", kill_after=0.5 * whole) == -9
+    assert run_harness(*run, "--out", killed, kill_after=0.5 * whole) == -9
     folders = list((tmp_path / "killed").glob("*"))
     assert folders, "killed before the run folder existed: nothing was tested"
     kills, patience = 1, 0.25 * whole

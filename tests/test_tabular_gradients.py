@@ -34,6 +34,7 @@ from harness.contracts import Optimizer, TokenBatch
 from harness.errors import NoSignal
 from harness.types import Move, Policy, WeightedGroup
 from harness_engines import tabular, tabular_policy
+from harness_engines.tabular_training import TabularTrainer
 
 
 @pytest.fixture
@@ -211,9 +212,7 @@ def test_one_step_along_a_sampled_direction_lifts_every_level(engine: tabular.Ta
     assert found.agreement > 0.5
 
 
-def _train(
-    engine: tabular.Tabular, optimizer: Optimizer, steps: range, load: Path | None = None
-) -> tabular.TabularTrainer:
+def _train(engine: tabular.Tabular, optimizer: Optimizer, steps: range, load: Path | None = None) -> TabularTrainer:
     trainer = engine.trainer(BASE, optimizer)
     if load is not None:
         trainer.load(load)

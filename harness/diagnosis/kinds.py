@@ -55,8 +55,7 @@ def _write_sums(parts: Sequence[Vector], *, like: Path, raw: Path, adam: Path) -
         total_X = part.values_VX.sum(0)
         size_X = np.sqrt((part.values_VX**2).mean(0))
         sums[part.tensor].append(total_X.astype(np.float32))
-        safe_X = np.where(size_X > 0, size_X, 1.0)  # where no part has a gradient the sum is 0 as well
-        scaled[part.tensor].append((total_X / safe_X).astype(np.float32))
+        scaled[part.tensor].append(directions.over(total_X, size_X).astype(np.float32))
     for path, pieces in ((raw, sums), (adam, scaled)):
         tensors = {n: _joined(pieces[n], shape) for n, shape in shapes.items()}
         store.write_via(path, functools.partial(_save, tensors, header))

@@ -79,11 +79,11 @@ class Subject:
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds of direction in the run that are made of its raw gradient."""
+        """Kinds of direction in the run that are made of its raw gradient alone."""
         found = {
             d.kind for (name, _), done in self.results.finished.items() if (d := done.direction) and self._real(name)
         }
-        return sorted(found & set(directions.kinds()) - {"positives_only"})
+        return sorted(found & set(directions.of_gradient()))
 
     def _real(self, name: str) -> bool:
         return self.methods[name].name == FOCUS

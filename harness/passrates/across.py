@@ -57,9 +57,8 @@ def points_of(runs: Sequence[Results], method: str, *, standard: str = STANDARD)
             groups = sum(direction.groups_used + direction.groups_dead for direction in directions)
             rates = [direction.batch_pass_rate or 0.0 for direction in directions]
             others = gains(results, standard) if standard in results.methods else None
-            test = str(next(iter(results.manifest["tests"].values())))
             error = _rate_error(results, groups)
-            found.append(Point(float(np.mean(rates)), gains(results, method), test, error, others))
+            found.append(Point(float(np.mean(rates)), gains(results, method), test_of(results), error, others))
     return sorted(found, key=lambda point: point.rate)
 
 
@@ -71,6 +70,11 @@ def gains(found: Results, method: str) -> Floats:
         for seed in found.seeds_of(method)
     ]
     return np.array(rates)
+
+
+def test_of(found: Results) -> str:
+    """The hash of the first test set."""
+    return str(next(iter(found.manifest["tests"].values())))
 
 
 def _rate_error(found: Results, groups: int) -> float:
@@ -126,18 +130,8 @@ def _goals(points: Sequence[Point], others: npt.ArrayLike | None, delta: float, 
 
 def monotone_gains(rates_DK: Floats, gains_DK: Floats) -> Floats:
     """Gains after p + gain was made monotone in p, draw by draw (pool adjacent violators); pass rates ascend."""
-    return np.array([_pooled(values) for values in rates_DK + gains_DK]) - rates_DK
-
-
-def _pooled(values_K: Floats) -> Floats:
-    blocks: list[tuple[float, int]] = []
-    for value in values_K.tolist():
-        total, count = value, 1
-        while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
-            more, others = blocks.pop()
-            total, count = total + more, count + others
-        blocks.append((total, count))
-    return np.repeat([total / count for total, count in blocks], [count for _, count in blocks])
+    equal_K = np.ones(rates_DK.shape[1])
+    return np.array([crossing.monotone(values_K, equal_K) for values_K in rates_DK + gains_DK]) - rates_DK
 
 
 def resampled(

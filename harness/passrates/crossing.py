@@ -116,6 +116,18 @@ def _between(rates_2D: list[Floats], gains_2D: list[Floats], goals_2D: list[Floa
     return expit(x0 + high_D * (x1 - x0))
 
 
+def monotone(values_K: Floats, weights_K: Floats) -> Floats:
+    """The rising values nearest to these in weighted squares (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values_K.tolist(), weights_K.tolist(), strict=True):
+        total, mass, count = value * weight, weight, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] > total / mass:
+            more, heavier, others = blocks.pop()
+            total, mass, count = total + more, mass + heavier, count + others
+        blocks.append((total, mass, count))
+    return np.repeat([total / mass for total, mass, _ in blocks], [count for _, _, count in blocks])
+
+
 def logit(p: Floats) -> Floats:
     return np.log(p) - np.log1p(-p)
 

@@ -11,14 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import altair
 import numpy as np
 import numpy.typing as npt
 
 from harness import console, stats, stepping, store
-from harness.report.results import Results
+from harness.report import charts, grids
+from harness.report.charts import Figure
+from harness.report.results import FOCUS, STANDARD, Results
 from harness.types import Score
 
 K = 16
+MOST = 6  # methods in the figure
 Floats = npt.NDArray[np.float64]
 
 
@@ -31,7 +35,11 @@ class Table(NamedTuple):
     def markdown(self, title: str) -> str:
         """The table under its title, or nothing where it has no lines."""
         lines = [self.head, ["---"] * len(self.head), *self.lines]
-        return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) if self.lines else ""
+        return (
+            f"{title}\n\n" + "\n".join(f"| {' | '.join(map(grids.plain, line))} |" for line in lines)
+            if self.lines
+            else ""
+        )
 
 
 def levels_of(root: Path) -> dict[str, int]:
@@ -100,6 +108,25 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         if any(not math.isnan(row[f"pass@{K}"]) for row in own):
             lines.append([method, f"pass@{K}", *(console.number(row[f"pass@{K}"]) for row in own)])
     return Table(head, lines)
+
+
+def figure(found: Results, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """pass@1 by level, a line for each method."""
+    colors = charts.chosen(found.colors, ("base", FOCUS, STANDARD, "rejection_sft"), MOST)
+    shown = [row for row in rows if row["method"] in colors]
+    x, aside = (
+        altair.X("level:O", title="level", axis=altair.Axis(labelAngle=0)),
+        altair.XOffset("method:N", sort=list(colors)),
+    )
+    told = charts.tooltip("method:N", "level:O", "problems:Q", "pass@1:Q", "ci_low:Q=from", "ci_high:Q=to")
+    color, data = charts.color(colors), charts.over()
+    bars = data.mark_rule(strokeWidth=2).encode(
+        x=x, xOffset=aside, y="ci_low:Q", y2="ci_high:Q", color=color, tooltip=told
+    )
+    points = data.mark_point(filled=True, size=50, opacity=1).encode(
+        x=x, xOffset=aside, y=altair.Y("pass@1:Q", title=None), color=color, tooltip=told
+    )
+    return Figure("levels", [charts.panel("pass@1 by level", bars, points, width=620, height=260)], rows, shown, colors)
 
 
 def _rate(row: Mapping[str, Any]) -> str:

@@ -80,7 +80,13 @@ class WatchedEngine:
     def __getattr__(self, name: str) -> Any:
         """Optional methods of engines are watched where the inner one has them."""
         found = getattr(self._inner, name)
-        return {"sample_each": self._sample_each, "hidden": self._hidden}.get(name, found)
+        watched = {
+            "sample_each": self._sample_each,
+            "hidden": self._hidden,
+            "moments": self._moments,
+            "actor_critic": self._actor_critic,
+        }
+        return watched.get(name, found)
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
         return self._told(shards, self._inner.sample(shards, policy))
@@ -99,6 +105,15 @@ class WatchedEngine:
         self._watch.called()
         inner: Any = self._inner
         return inner.hidden(*arguments, **options)
+
+    def _moments(self, *arguments: Any, **options: Any) -> Any:
+        self._watch.called()
+        inner: Any = self._inner
+        return inner.moments(*arguments, **options)
+
+    def _actor_critic(self, *arguments: Any, **options: Any) -> WatchedTrainer:
+        inner: Any = self._inner
+        return WatchedTrainer(inner.actor_critic(*arguments, **options), self._watch)
 
     def score(self, *arguments: Any, **options: Any) -> Any:
         self._watch.called()
@@ -124,6 +139,12 @@ class WatchedTrainer:
     def step(self, *arguments: Any, **options: Any) -> Mapping[str, float]:
         self._watch.called()
         return self._inner.step(*arguments, **options)
+
+    def values(self, *arguments: Any, **options: Any) -> Any:
+        """Of an actor-critic."""
+        self._watch.called()
+        inner: Any = self._inner
+        return inner.values(*arguments, **options)
 
 
 class WatchedMethod:

@@ -16,23 +16,31 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from harness.contracts import TokenBatch
-from harness.types import Rollout, WeightedGroup
-from harness_engines import trees
+from harness.types import Rollout, TokenCredit, WeightedGroup
+from harness_engines import critic, trees
 from harness_engines.decoding import prefill
 from harness_engines.model import CausalModel
 from harness_engines.trees import Tree
 
 
 class Micro(NamedTuple):
-    """One microbatch: groups of rollouts that share a prompt, with a weight per rollout; trees for all or for none."""
+    """One microbatch: groups of rollouts that share a prompt, with a weight per rollout; trees for all or for none.
+
+    `credits` are those of the rollouts, or none at all.
+    """
 
     groups: list[tuple[Rollout, ...]]
     weights_B: npt.NDArray[np.float64]
     trees: list[Tree]
+    credits: list[TokenCredit]
 
     @property
     def rollouts(self) -> list[Rollout]:
         return [rollout for group in self.groups for rollout in group]
+
+    def prompts(self) -> torch.Tensor:
+        """[B]: whose group a rollout is in."""
+        return torch.tensor([number for number, group in enumerate(self.groups) for _ in group])
 
 
 class _Piece(NamedTuple):
@@ -93,7 +101,9 @@ def _parts(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str) -> It
     for group in groups:
         size = len(group.rollouts) if unit == "group" else max(1, max_tokens // _length(group))
         for start in range(0, len(group.rollouts), size):
-            yield WeightedGroup(group.rollouts[start : start + size], group.weights_G[start : start + size])
+            part = slice(start, start + size)
+            credits = None if group.credits is None else group.credits[part]
+            yield WeightedGroup(group.rollouts[part], group.weights_G[part], credits)
 
 
 def _micro(pieces: Sequence[_Piece]) -> Micro:
@@ -102,6 +112,7 @@ def _micro(pieces: Sequence[_Piece]) -> Micro:
         [piece.group.rollouts for piece in pieces],
         weights_B,
         [piece.tree for piece in pieces if piece.tree is not None],
+        [credit for piece in pieces for credit in piece.group.credits or ()],
     )
 
 
@@ -172,8 +183,7 @@ def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: T
 def _of_rows(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> torch.Tensor:
     """Logits [B, T, V] from a row for each completion that attends to its prompt's keys and values."""
     start = prefill(model, module, [group[0].prompt_tokens.tolist() for group in micro.groups])
-    counts = torch.tensor([len(group) for group in micro.groups])
-    prompt_of_B = torch.repeat_interleave(torch.arange(len(counts)), counts).to(model.device)
+    prompt_of_B = micro.prompts().to(model.device)
     first = start.logits_PV[prompt_of_B][:, None]
     if goal.tokens_BT.shape[1] == 1:
         return first
@@ -199,17 +209,45 @@ def entropy(logprobs_MV: torch.Tensor) -> torch.Tensor:
     return -(logprobs_MV.exp() * logprobs_MV).sum(-1)
 
 
+class Valued(NamedTuple):
+    """What predicts every completion token, and the value [B, T] of the state before it."""
+
+    logits_MV: torch.Tensor
+    position_BT: torch.Tensor
+    values_BT: torch.Tensor
+
+
+def valued(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets, head_H: torch.Tensor) -> Valued:
+    """As `predictions`, with what a value head says."""
+    with critic.reading(module, head_H) as seen:
+        logits_MV, position_BT = predictions(model, module, micro, goal)
+    values_RL, *others = seen
+    if not micro.trees:  # those of the prompts: the last position predicts the first token of each completion
+        values_RL = torch.cat([values_RL[micro.prompts().to(model.device), -1:], *others], dim=1)
+    return Valued(logits_MV, position_BT, values_RL.flatten()[position_BT])
+
+
 def token_batch(
-    model: CausalModel, module: torch.nn.Module, micro: Micro, *, temperature: float, needs: frozenset[str]
+    model: CausalModel,
+    module: torch.nn.Module,
+    micro: Micro,
+    *,
+    temperature: float,
+    needs: frozenset[str],
+    head_H: torch.Tensor | None = None,
 ) -> TokenBatch:
-    """What an objective sees, with the graph of the current policy behind it."""
+    """What an objective sees, with the graph of the current policy, and of a value head, behind it."""
     goal = targets(model, micro.rollouts)
     ref = None
     if "ref_logprob" in needs:  # before the policy's own forward, whose backward needs the policy's weights in place
         with torch.no_grad(), model.swapped(model.base):
             found = predictions(model, module, micro, goal)
             ref = log_softmax(found.logits_MV, temperature)[found.position_BT, goal.tokens_BT]
-    logits_MV, position_BT = predictions(model, module, micro, goal)
+    values_BT = None
+    if head_H is None or "value" not in needs:
+        logits_MV, position_BT = predictions(model, module, micro, goal)
+    else:
+        logits_MV, position_BT, values_BT = valued(model, module, micro, goal, head_H)
     logprobs_MV = log_softmax(logits_MV, temperature)
     return TokenBatch(
         logprobs_BT=logprobs_MV[position_BT, goal.tokens_BT],
@@ -218,5 +256,7 @@ def token_batch(
         entropy_BT=entropy(logprobs_MV)[position_BT] if "entropy" in needs else None,
         old_logprobs_BT=goal.old_logprobs_BT,
         ref_logprobs_BT=ref,
-        group_B=torch.tensor([g for g, group in enumerate(micro.groups) for _ in group], device=model.device),
+        group_B=micro.prompts().to(model.device),
+        values_BT=values_BT,
+        credit=critic.credit_of(micro.credits, goal.old_logprobs_BT),
     )

@@ -31,7 +31,7 @@ from harness.types import Direction, Policy, Rollout, Shard, TokenScore
 from harness_engines import steering
 from harness_engines.local import Local, ModelSpec, SubGradient, SubHidden
 from harness_engines.model import file_hashes
-from harness_engines.training import HfTrainer
+from harness_engines.training import HfActorCritic, HfTrainer
 from harness_engines.workers import Workers
 
 MICROBATCH_TOKENS = {True: 2048, False: 16_384}  # by "on the CPU", where a small one stays in its caches
@@ -56,12 +56,13 @@ class HfEngine:
         )
         self.shard_rollouts = int(options["shard_rollouts"])
         self.local = Local(self.spec)
-        count = int(options["workers"]) if device == "cpu" else 1
-        self._workers = Workers(count, Local, self.spec) if count > 1 else None
+        self._count = int(options["workers"]) if device == "cpu" else 1
+        self._workers: Workers | None = None
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        if self._workers is None:
+        if self._count == 1:
             return (getattr(self.local, name)(*task) for task in tasks)
+        self._workers = self._workers or Workers(self._count, Local, self.spec)
         return self._workers.run([(name, task) for task in tasks])
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
@@ -80,14 +81,31 @@ class HfEngine:
     def gradient(
         self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, progress: Progress = silent
     ) -> Direction:
+        return self._gradient(_Reduction(batch.normaliser), batch, policy, objective, out=out, progress=progress)
+
+    def moments(
+        self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, rms: Path, progress: Progress = silent
+    ) -> Direction:
+        """See harness.contracts.Engine."""
+        total = _Moments(batch.normaliser)
+        found = self._gradient(total, batch, policy, objective, out=out, progress=progress)
+        store.write_via(self.root / rms, lambda temporary: save_file(total.rms(), temporary))
+        return found
+
+    def _gradient(
+        self, total: _Reduction, batch: Batch, policy: Policy, objective: Objective, *, out: Path, progress: Progress
+    ) -> Direction:
         tasks = [(batch, index, policy, objective) for index in range(batch.num_sub_batches)]
-        total = _Reduction(batch.normaliser)
         for done, part in enumerate(self._run("gradient", tasks), start=1):
             total.add(part)
             progress(done, len(tasks))
         weights = self.local.model.weights(policy)
         norms = {name: float(weights[name].double().norm()) for name in self.local.model.base}
         return replace(self._written(total, norms, out=out), logprob_gap=total.gap)
+
+    def linear(self) -> list[str]:
+        """See harness.contracts.Engine."""
+        return self.local.model.linear
 
     def hidden(
         self, batch: Batch, policy: Policy, *, depths: Sequence[float], out: Path, progress: Progress = silent
@@ -130,6 +148,9 @@ class HfEngine:
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> HfTrainer:
         return HfTrainer(self.local, policy, optimizer)
+
+    def actor_critic(self, policy: Policy, optimizer: Optimizer, *, critic_lr: float) -> HfActorCritic:
+        return HfActorCritic(self.local, policy, optimizer, critic_lr=critic_lr)
 
     def displacement(self, policy: Policy) -> Displacement:
         return self.local.model.displacement(policy)
@@ -186,8 +207,12 @@ class _Reduction:
             _add(self.even, arrays)
         _add(self.sum, arrays)
         self.square_norms.append(_norm(arrays) ** 2)
+        self.see(arrays)
         self.groups, self.tokens = self.groups + part.groups, self.tokens + part.tokens
         self.gap = float(np.maximum(self.gap, part.logprob_gap))  # max() would drop a NaN
+
+    def see(self, arrays: Arrays) -> None:
+        """A part on its way."""
 
     def signal(self) -> Signal:
         if len(self.square_norms) < stats.MIN_SUB_BATCHES:
@@ -197,6 +222,21 @@ class _Reduction:
         cosine = dot / max(_norm(self.even) * _norm(odd), 1e-300)
         signal = stats.gradient_signal(_norm(self.sum) ** 2, self.square_norms)
         return Signal(signal.snr, signal.agreement, cosine)
+
+
+class _Moments(_Reduction):
+    """Keeps the root of the sum of squares as well, one more copy; a hypotenuse, since small squares would underflow."""
+
+    def __init__(self, normaliser: float) -> None:
+        super().__init__(normaliser)
+        self.root: Arrays = {}
+
+    def see(self, arrays: Arrays) -> None:
+        for name, array in arrays.items():
+            self.root[name] = np.hypot(self.root[name], array) if name in self.root else np.abs(array)
+
+    def rms(self) -> Arrays:
+        return {name: array / np.float32(math.sqrt(len(self.square_norms))) for name, array in self.root.items()}
 
 
 def _add(total: Arrays, part: Arrays) -> None:

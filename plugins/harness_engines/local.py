@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from harness.contracts import Batch, Objective, TokenBatch
-from harness.types import Policy, Rollout, Shard, TokenScore, WeightedGroup
-from harness_engines import forward, sharing, steering
+from harness.types import FloatArray, Policy, Rollout, Shard, TokenScore, WeightedGroup
+from harness_engines import critic, forward, sharing, steering
 from harness_engines.decoding import sample_shard
 from harness_engines.model import CausalModel, Tensors
 
@@ -134,7 +134,11 @@ class Local:
         return self.gradient_at(self.model.weights(policy), batch, index, objective)
 
     def gradient_at(self, weights: Tensors, batch: Batch, index: int, objective: Objective) -> SubGradient:
-        """Microbatches stream through; each backward is added to fp32 buffers and dropped."""
+        """Microbatches stream through; each backward is added to fp32 buffers and dropped.
+
+        Among the weights may be a value head.
+        """
+        head_H = weights[critic.HEAD].detach().requires_grad_() if critic.HEAD in weights else None
         sink = {name: torch.zeros_like(weights[name], dtype=torch.float32) for name in self.model.parameters}
         groups = tokens = 0
         gap = loss = 0.0
@@ -143,14 +147,30 @@ class Local:
             groups = len(live)
             for micro in self._microbatches(live, unit=objective.unit):
                 seen = forward.token_batch(
-                    self.model, module, micro, temperature=batch.temperature, needs=objective.needs
+                    self.model, module, micro, temperature=batch.temperature, needs=objective.needs, head_H=head_H
                 )
                 value = objective.loss(seen)
                 value.backward()  # type: ignore[no-untyped-call]
                 loss += float(value.detach())
                 gap = float(np.maximum(gap, _gap(seen)))  # max() would drop a NaN
                 tokens += int(seen.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
+        if head_H is not None:
+            sink[critic.HEAD] = torch.zeros_like(head_H) if head_H.grad is None else head_H.grad
         return SubGradient({name: (-t).cpu().numpy() for name, t in sink.items()}, groups, tokens, gap, loss)
+
+    @torch.inference_mode()
+    def values_at(self, weights: Tensors, batch: Batch, index: int) -> dict[tuple[str, int], FloatArray]:
+        """What the value head among `weights` says of the states before each token."""
+        found = {}
+        with self.model.swapped(weights) as module:
+            for micro in self._microbatches(list(batch.read(index)), unit="rollout"):
+                goal = forward.targets(self.model, micro.rollouts)
+                values_BT = (
+                    forward.valued(self.model, module, micro, goal, weights[critic.HEAD]).values_BT.cpu().numpy()
+                )
+                for r, values_T in zip(micro.rollouts, values_BT, strict=True):
+                    found[r.problem_id, r.sample_idx] = values_T[: len(r.completion_tokens)].copy()
+        return found
 
     @torch.inference_mode()
     def hidden(self, batch: Batch, index: int, policy: Policy, layers: Sequence[int]) -> SubHidden:

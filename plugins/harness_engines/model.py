@@ -58,6 +58,13 @@ class CausalModel:
         return tuple(ids) if isinstance(ids, list) else (int(ids),)
 
     @property
+    def linear(self) -> list[str]:
+        """Names of the weights [out, in] of linear layers, the head's not: what LoRA adapts."""
+        head = self.module.get_output_embeddings()
+        parts = [n for n, part in self.module.named_modules() if isinstance(part, torch.nn.Linear) and part is not head]
+        return sorted({f"{name}.weight" for name in parts} & self.parameters.keys())
+
+    @property
     def pad_id(self) -> int:
         """Any valid id: padded positions are always masked."""
         return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0])

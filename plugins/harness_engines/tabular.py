@@ -1,7 +1,7 @@
 """The `tabular` engine: softmax policies over short strings, whose every truth can be enumerated.
 
-Does: all an engine does (sample, score, differentiate, train, store) for the policies of tabular_policy.py, in float64
-and in one thread, so that methods and statistics are tested in seconds against exact numbers.
+Does: all an engine does (sample, score, differentiate, store; tabular_training.py trains) for the policies of
+tabular_policy.py, in float64 and in one thread, so that methods and statistics are tested in seconds against exact numbers.
 Doesn't: understand any prompt but those of tabular_domain.py, or use options other than `shard_rollouts`. It is for
 tests and controlled experiments.
 
@@ -25,8 +25,19 @@ from safetensors.torch import load_file, save_file
 from harness import seeds, stats, store
 from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, TokenBatch, silent
 from harness.errors import NoSignal, UsageError
-from harness.types import Direction, Finish, Policy, Rollout, SampleRequest, Shard, TokenScore, WeightedGroup
+from harness.types import (
+    Direction,
+    Finish,
+    FloatArray,
+    Policy,
+    Rollout,
+    SampleRequest,
+    Shard,
+    TokenScore,
+    WeightedGroup,
+)
 from harness_engines import noise
+from harness_engines.critic import credit_of
 from harness_engines.tabular_domain import ANSWERS, STYLES, task_of
 from harness_engines.tabular_policy import (
     COMPLETION_TOKENS,
@@ -39,6 +50,7 @@ from harness_engines.tabular_policy import (
     log_probs,
     tables_for,
 )
+from harness_engines.tabular_training import VALUES, TabularActorCritic, TabularTrainer
 
 DEFAULT_RATES = (0.6, 0.3, 0.15, 0.05, 0.01)
 EOS = 256
@@ -113,11 +125,8 @@ class Tabular:
         self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, progress: Progress = silent
     ) -> Direction:
         tables = self.tables(policy)
-        found = [self.sub_batch(tables, batch, s, objective) for s in range(batch.num_sub_batches)]
-        progress(len(found), len(found))
-        parts = [part for part in found if part is not None]
-        if not parts:
-            raise NoSignal("the batch holds no live group")
+        parts = self._parts(tables, batch, objective)
+        progress(batch.num_sub_batches, batch.num_sub_batches)
         ascent = {name: -total / batch.normaliser for name, total in _sum(parts, tables).items()}
         norms = {name: float(t.norm()) for name, t in tables.items()}
         path = self.root / out
@@ -140,6 +149,24 @@ class Tabular:
             tokens=sum(part.tokens for part in parts),
         )
 
+    def moments(
+        self, batch: Batch, policy: Policy, objective: Objective, *, out: Path, rms: Path, progress: Progress = silent
+    ) -> Direction:
+        """See harness.contracts.Engine."""
+        parts = self._parts(self.tables(policy), batch, objective)
+        squares = [{name: (t / batch.normaliser).square() for name, t in part.gradient.items()} for part in parts]
+        sizes = {name: torch.stack([part[name] for part in squares]).mean(0).sqrt() for name in squares[0]}
+        store.write_via(self.root / rms, lambda temporary: save_file(sizes, temporary))
+        return self.gradient(batch, policy, objective, out=out, progress=progress)
+
+    def _parts(self, tables: Tables, batch: Batch, objective: Objective) -> list[Part]:
+        """Of the sub-batches with a live group. Raises NoSignal."""
+        found = [self.sub_batch(tables, batch, s, objective) for s in range(batch.num_sub_batches)]
+        parts = [part for part in found if part is not None]
+        if not parts:
+            raise NoSignal("the batch holds no live group")
+        return parts
+
     def sub_batch(self, tables: Tables, batch: Batch, index: int, objective: Objective) -> Part | None:
         """Gradient of the loss sum over one sub-batch, in one microbatch; None when no group of it is live."""
         groups = list(batch.read(index))
@@ -148,7 +175,7 @@ class Tabular:
         live = {name: t.detach().requires_grad_() for name, t in tables.items()}
         seen = self._token_batch(live, groups, temperature=batch.temperature, needs=objective.needs)
         loss = objective.loss(seen)
-        gradient = torch.autograd.grad(loss, list(live.values()))
+        gradient = torch.autograd.grad(loss, list(live.values()), allow_unused=True, materialize_grads=True)
         gap = ((seen.logprobs_BT.detach() - seen.old_logprobs_BT).abs() * seen.mask_BT).max()
         tokens = int(seen.mask_BT.sum()) + sum(len(group.rollouts[0].prompt_tokens) for group in groups)
         return Part(dict(zip(live, gradient, strict=True)), float(loss.detach()), len(groups), tokens, float(gap))
@@ -168,10 +195,20 @@ class Tabular:
             old_logprobs_BT=old_BT,
             ref_logprobs_BT=_chosen(log_probs(self.base, temperature), rows) if "ref_logprob" in needs else None,
             group_B=torch.tensor([g for g, group in enumerate(groups) for _ in group.rollouts]),
+            values_BT=_values(tables, rows) if "value" in needs else None,
+            credit=credit_of([credit for group in groups for credit in group.credits or ()], old_BT),
         )
+
+    def values(self, tables: Tables, rollouts: Sequence[Rollout]) -> list[FloatArray]:
+        """What the value tables among `tables` say of the states before each token."""
+        found_BT = _values(tables, _rows(self.base, rollouts)).float().numpy()
+        return [row_T[: len(r.completion_tokens)].copy() for row_T, r in zip(found_BT, rollouts, strict=True)]
 
     def trainer(self, policy: Policy, optimizer: Optimizer) -> TabularTrainer:
         return TabularTrainer(self, policy, optimizer)
+
+    def actor_critic(self, policy: Policy, optimizer: Optimizer, *, critic_lr: float) -> TabularActorCritic:
+        return TabularActorCritic(self, policy, optimizer, critic_lr=critic_lr)
 
     def displacement(self, policy: Policy) -> Displacement:
         base, moved = _flat(self.base), _flat(self.tables(policy))
@@ -192,47 +229,6 @@ class Tabular:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-class TabularTrainer:
-    """AdamW of torch over live tables, starting from `policy`."""
-
-    def __init__(self, engine: Tabular, policy: Policy, optimizer: Optimizer) -> None:
-        self.engine, self.clip = engine, math.inf if optimizer.clip is None else optimizer.clip
-        self.live = {name: torch.nn.Parameter(t.clone()) for name, t in engine.tables(policy).items()}
-        self.optimizer = torch.optim.AdamW(
-            self.live.values(), lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay
-        )
-
-    def step(self, batch: Batch, objective: Objective) -> Mapping[str, float]:
-        """One update; returns loss, grad_norm (before clipping) and tokens. No live group is a gradient of zero."""
-        tables = {name: p.data for name, p in self.live.items()}
-        found = [self.engine.sub_batch(tables, batch, s, objective) for s in range(batch.num_sub_batches)]
-        parts = [part for part in found if part is not None]
-        for name, total in _sum(parts, tables).items():
-            self.live[name].grad = total / batch.normaliser
-        norm = torch.nn.utils.clip_grad_norm_(self.live.values(), self.clip)
-        self.optimizer.step()
-        loss = sum(part.loss for part in parts) / batch.normaliser
-        return {"loss": loss, "grad_norm": float(norm), "tokens": float(sum(part.tokens for part in parts))}
-
-    def checkpoint(self, path: Path) -> None:
-        tensors = {name: p.data for name, p in self.live.items()}
-        store.write_via(path, lambda temporary: save_file(tensors, temporary))
-
-    def save(self, path: Path) -> None:
-        tensors = {f"weight/{name}": p.data for name, p in self.live.items()}
-        for name, parameter in self.live.items():
-            tensors |= {f"{key}/{name}": value for key, value in self.optimizer.state[parameter].items()}
-        store.write_via(path, lambda temporary: save_file(tensors, temporary))
-
-    def load(self, path: Path) -> None:
-        tensors = load_file(path)
-        for name, parameter in self.live.items():
-            parameter.data.copy_(tensors[f"weight/{name}"])
-            kept = {key.removesuffix(f"/{name}"): t for key, t in tensors.items() if key.endswith(f"/{name}")}
-            kept.pop("weight")
-            self.optimizer.state[parameter] = kept
 
 
 def _load_base(model: str) -> Tables:
@@ -310,6 +306,14 @@ def _per_state(first_C: torch.Tensor, second_CS: torch.Tensor, rows: Rows) -> to
 def _columns(style_B: torch.Tensor, digit_B: torch.Tensor, rows: Rows) -> torch.Tensor:
     columns_BT = torch.stack([style_B, digit_B, torch.zeros_like(style_B)], dim=1)[:, : rows.mask_BT.shape[1]]
     return columns_BT * rows.mask_BT
+
+
+def _values(tables: Tables, rows: Rows) -> torch.Tensor:
+    """A state is what was written so far: the value head is a table over states, that is linear in their indicators."""
+    start_C, style_CS, offset_CSM = (tables[name] for name in VALUES)
+    before_end_B = offset_CSM[rows.class_B, rows.style_B, rows.offset_B]
+    columns_BT = torch.stack([start_C[rows.class_B], style_CS[rows.class_B, rows.style_B], before_end_B], dim=1)
+    return columns_BT[:, : rows.mask_BT.shape[1]] * rows.mask_BT
 
 
 def _flat(tables: Tables) -> torch.Tensor:

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import seeds
-from harness.contracts import Spending
+from harness.contracts import Objective, Spending
 from harness.objectives import ClippedPolicy
 from harness.stages import Stages
 from harness.training import StageTrainer
@@ -78,9 +78,16 @@ def looks_at_all(options: Mapping[str, Any]) -> bool:
     return bool(float(options["kl"]) or float(options["entropy"]))
 
 
-def update(stages: Stages, live: StageTrainer, batch: WeighedBatch | JoinedBatch, *, number: int) -> None:
-    """`epochs` passes over a batch in `updates_per_batch` minibatches each."""
-    goal, count = objective(stages, batch), int(stages.options["updates_per_batch"])
+def update(
+    stages: Stages,
+    live: StageTrainer,
+    batch: WeighedBatch | JoinedBatch,
+    *,
+    number: int,
+    goal: Objective | None = None,
+) -> None:
+    """`epochs` passes over a batch in `updates_per_batch` minibatches each, by default on the clipped surrogate."""
+    goal, count = goal or objective(stages, batch), int(stages.options["updates_per_batch"])
     for epoch in range(int(stages.options["epochs"])):
         shuffle = seeds.seed_for(stages.seed, "minibatches", str(number), epoch)
         parts = [batch] if count == 1 else minibatches(batch, count, seed=shuffle)

@@ -25,13 +25,15 @@ def spends(options: Mapping[str, Any]) -> Spending:
     return Spending(passes=int(options.get("epochs", 1)), optimizer=True)
 
 
-def trainer(stages: Stages) -> StageTrainer:
-    """AdamW from the base with the rate, decay and clipping (`clip_norm` 0: none) of the options."""
+def trainer(stages: Stages, *, critic_lr: float = 0.0) -> StageTrainer:
+    """AdamW from the base with the rate, decay and clipping (`clip_norm` 0: none) of the options, `critic_lr` above 0 with a
+    value head."""
     lr, clip = float(stages.options["lr"]), float(stages.options["clip_norm"])
     if lr <= 0:
         raise UsageError(f"method.{stages.method}.lr must be above 0")
     decay = float(stages.options["weight_decay"])
-    return stages.trainer(stages.base, Optimizer(lr=lr, weight_decay=decay, clip=clip if clip > 0 else None))
+    optimizer = Optimizer(lr=lr, weight_decay=decay, clip=clip if clip > 0 else None)
+    return stages.trainer(stages.base, optimizer, critic_lr=critic_lr)
 
 
 def draws(stages: Stages) -> list[tuple[Sequence[Problem], int]]:

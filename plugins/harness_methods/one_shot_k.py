@@ -56,4 +56,4 @@ class OneShotK:
 def direction_of(stages: Stages, batches: list[WeighedBatch], policy: Policy) -> Direction:
     """Of all `batches`, drawn from `policy`. Raises NoSignal."""
     whole = batches[0] if len(batches) == 1 else JoinedBatch(parts=tuple(batches))
-    return stages.transform(stages.direct(whole, policy), str(stages.options["direction"]))
+    return one_shot.followed(stages, whole, policy)

@@ -10,6 +10,7 @@ METHODS = (
     ("random_direction", "one_shot:RandomDirection", "control: a Gaussian direction with one_shot's per-tensor norms"),
     ("one_shot_k", "one_shot_k:OneShotK", "one_shot in k rounds, each from where the last ended"),
     ("grpo", "grpo:Grpo", "GRPO and its relatives: many small updates on fresh rollouts"),
+    ("ppo", "ppo:Ppo", "PPO: grpo's updates with advantages of tokens from a value head"),
     ("extrapolate", "extrapolate:Extrapolate", "GRPO, then a line search along the way it went (RELEX)"),
     ("single_example", "single_example:SingleExample", "GRPO on one training example, or few (Wang et al.)"),
     ("entropy_min", "entropy:EntropyMin", "token entropy of self-samples minimised, no verifier (EM-FT, EM-RL)"),

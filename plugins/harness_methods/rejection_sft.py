@@ -41,7 +41,7 @@ from harness.sampling import RolloutBatch
 from harness.stages import Stages
 from harness.types import Contender, Outcome
 from harness.weighing import WeighedBatch, minibatches
-from harness_methods import iterating, offline
+from harness_methods import iterating, offline, one_shot
 
 MODES = ("epochs", "one_step")
 
@@ -68,8 +68,7 @@ class RejectionSft:
             raise UnknownName(f"method.{stages.method}.mode", mode, MODES)
         weighed = verified(stages)
         if mode == "one_step":
-            raw = stages.direct(weighed, stages.base, PolicyGradient())
-            search = stages.search(stages.transform(raw, str(stages.options["direction"])))
+            search = stages.search(one_shot.followed(stages, weighed, stages.base))
             return Contender(policies=(search.winner.policy,))
         count = max(1, round(weighed.normaliser / offline.at_least_one(stages, "minibatch")))
         return offline.train(stages, PolicyGradient(), lambda seed: minibatches(weighed, count, seed=seed))

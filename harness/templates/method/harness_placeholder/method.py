@@ -21,6 +21,6 @@ class Placeholder:
 
     def run(self, stages: Stages) -> Contender:
         weighed = stages.weigh(stages.base_batch(), scheme=str(stages.options["scheme"]))
-        raw = stages.direct(weighed, stages.base)
-        search = stages.search(stages.transform(raw, str(stages.options["direction"])))
+        kind = str(stages.options["direction"])
+        search = stages.search(stages.transform(stages.direct(weighed, stages.base, kind=kind), kind))
         return Contender(policies=(search.winner.policy,))

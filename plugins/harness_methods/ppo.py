@@ -1,0 +1,87 @@
+"""PPO with a value head (1707.06347): grpo's updates with advantages of tokens instead of groups.
+
+Does: spend the budget in `steps` equal draws of the live policy; ask the value head for the value before every token of
+a draw; turn these and the verdicts into advantages and returns (harness/crediting.py); step on the clipped surrogate and
+the value loss, `epochs` times `updates_per_batch`; choose among the base and `checkpoints` policies on the selection
+split. All else is grpo's.
+Doesn't: compare rollouts of a problem with each other. The head is in the trainer's state and in no policy.
+
+`gae_lambda` 1 is what RLVR takes (Open-Reasoner-Zero 2503.24290, verl's default): the advantage is the reward less the value;
+PPO for feedback of people takes .95 (TRL).
+
+Departures, numbered:
+1. The value head is linear on the policy's last hidden state and shares its trunk, as TRL's was; verl, OpenRLHF and
+   Open-Reasoner-Zero train a second model. It starts at zero, not at random, so the first draw's advantages are rewards.
+2. Old values are those of the weights and the head that a draw was sampled with, by a forward of the trainer before the
+   draw's first update; all epochs see them.
+3. KL to the base is off, as in Open-Reasoner-Zero; `kl` is grpo's k3 penalty in the loss, where PPO for feedback of people
+   has it in the reward.
+4. A draw whose rewards are all equal is no update: whitened, its advantages would be the head's own errors.
+5. One AdamW holds policy and head (`critic_lr`), and the norm that is clipped is that of both gradients.
+6. The checkpoint is chosen on a selection split, as in grpo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness import crediting
+from harness.contracts import Spending
+from harness.errors import UsageError
+from harness.objectives import ClippedActorCritic
+from harness.sampling import RolloutBatch
+from harness.stages import Stages
+from harness.training import StageTrainer
+from harness.types import Contender
+from harness.weighing import WeighedBatch
+from harness_methods import grpo, iterating
+
+
+class Ppo:
+    """docs/methods.md says what every option does."""
+
+    name, version = "ppo", 1
+    needs = ("actor_critic",)
+    options: Mapping[str, Any] = {
+        "steps": 32,
+        "gae_lambda": 1.0,
+        "whiten": True,
+        "value": 0.5,
+        "value_clip": 0.2,
+        "critic_lr": 1e-3,
+        **grpo.LOSS,
+        **iterating.OPTIONS,
+    }
+
+    def spends(self, options: Mapping[str, Any]) -> Spending:
+        return iterating.spends(options)
+
+    def run(self, stages: Stages) -> Contender:
+        rate = float(stages.options["critic_lr"])
+        if rate <= 0:
+            raise UsageError(
+                f"method.{stages.method}.critic_lr must be above 0; value = 0 leaves the value head at zero"
+            )
+        live, draws = iterating.trainer(stages, critic_lr=rate), iterating.draws(stages)
+
+        def learn(number: int) -> None:
+            problems, samples = draws[number]
+            batch = stages.sample(problems, live.policy, samples=samples, iteration=number)
+            credited = credit(stages, live, batch)
+            grpo.update(stages, live, credited, number=number, goal=objective(stages, credited))
+
+        return iterating.iterate(stages, live, len(draws), learn)
+
+
+def credit(stages: Stages, live: StageTrainer, batch: RolloutBatch) -> WeighedBatch:
+    """The draw with advantages and returns for its tokens, of the values that the live head gives it."""
+    weighed = stages.weigh(batch, scheme="reinforce", whole=True)
+    lam, whiten = float(stages.options["gae_lambda"]), bool(stages.options["whiten"])
+    return crediting.credit(weighed, live.values(weighed), lam=lam, whiten=whiten)
+
+
+def objective(stages: Stages, batch: WeighedBatch) -> ClippedActorCritic:
+    """grpo's loss of the options on the advantages of tokens, and the value loss."""
+    value, clip = float(stages.options["value"]), float(stages.options["value_clip"])
+    return ClippedActorCritic(actor=grpo.objective(stages, batch), value=value, value_clip=clip)

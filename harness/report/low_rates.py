@@ -175,12 +175,18 @@ def break_evens(runs: Sequence[tuple[Point, Results]]) -> dict[str, BreakEven]:
     return {name: across.break_even(own) for name, own in points.items() if len(own) > 1}
 
 
+def unspent(found: Sequence[Mapping[str, Any]], *, base: float) -> list[Mapping[str, Any]]:
+    """Without the bases that were stepped up from the pass rate `base`: they have taken their direction already."""
+    return [row for row in found if row["way"] != "stepped" or row["p"] <= base]
+
+
 def _groups(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Of each domain the rows of each way, then all."""
+    """Of each domain the rows of each way, then all; without bases that were stepped up."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for domain in dict.fromkeys(row["domain"] for row in found):
-        for row in panelled(found):
-            if row["domain"] == domain:
-                groups.setdefault(f"{domain}, {row['way']}", []).append(row)
-        groups[f"{domain}, all ways"] = [row for row in found if row["domain"] == domain]
+        own = [row for row in found if row["domain"] == domain]
+        own = unspent(own, base=max((row["p"] for row in own if row["way"] == UNMOVED), default=1.0))
+        for row in panelled(own):
+            groups.setdefault(f"{domain}, {row['way']}", []).append(row)
+        groups[f"{domain}, all ways"] = own
     return groups

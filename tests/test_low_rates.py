@@ -133,6 +133,16 @@ def test_the_unmoved_base_stands_in_both_ways_that_begin_there() -> None:
     assert placed == [("temperature", "base"), ("stepped", "base"), ("level", "level-1"), ("stepped", "stepped-0.03")]
 
 
+def test_bases_stepped_up_are_no_low_rates() -> None:
+    rows = [
+        {"way": "stepped", "p": 0.6},
+        {"way": "stepped", "p": 0.1},
+        {"way": "base", "p": 0.2},
+        {"way": "level", "p": 0.9},
+    ]
+    assert low_rates.unspent(rows, base=0.2) == rows[1:]
+
+
 def test_break_evens_are_of_the_bases_of_a_way_at_one_budget() -> None:
     suite = suiting.reopen(made().root).suite
     told = low_rates.break_evens([(point, results.load(made().root / point.name)) for point in suite.points])

@@ -62,3 +62,4 @@ def test_too_few_bases_or_equal_gains_have_no_answer() -> None:
     assert ordering.ordering(made(lambda *_: 0.0)) is None
     assert ordering.ordering(made(lambda p, _: p)[:9]) is None
     assert ordering.ordering([]) is None
+    assert ordering.ordering([gain for gain in made(lambda p, _: p) if gain.budget == 512]) is None, "p and N p are one"

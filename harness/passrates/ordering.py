@@ -88,10 +88,10 @@ def _axis(gains: Sequence[Gain], exponent: float) -> Floats:
 
 
 def ordering(gains: Sequence[Gain], *, seed: int = 0) -> Ordering | None:
-    """None with fewer than MIN_BASES bases, or where no value differs. Raises ValueError for a pass rate of 0."""
+    """None with fewer than MIN_BASES bases, with one budget, or where no value differs. Raises ValueError for a pass rate of 0."""
     bases = list(dict.fromkeys(gain.base for gain in gains))
     values = np.array([gain.value for gain in gains])
-    if len(bases) < MIN_BASES or np.ptp(values) == 0.0:
+    if len(bases) < MIN_BASES or len({gain.budget for gain in gains}) == 1 or np.ptp(values) == 0.0:
         return None
     total = float(np.square(values - values.mean()).sum())
     found = [errors(gains, exponent) for exponent in EXPONENTS]

@@ -1,7 +1,7 @@
 """The base pass rate below which each method's expected gain stays under a margin, on the page.
 
 Does: one line for each method within the run, in words and numbers, and the fitted curve behind it.
-Doesn't: fit (harness/passrates/crossing.py), or use bins: every problem stands at its own estimated pass rate.
+Doesn't: fit (harness/passrates/within.py), or use bins: every problem stands at its own pass rate, as far as its draws tell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import altair
 
-from harness.passrates import crossing
+from harness.passrates import crossing, within
 from harness.passrates.crossing import BreakEven
 from harness.report import charts, grids, page
 from harness.report.charts import Figure
@@ -22,8 +22,8 @@ from harness.report.results import FOCUS, STANDARD, Results
 MOST = 5  # methods in the figure
 TABLED = 16  # methods in the table: every one takes thousands of fits
 CAPTION = (
-    "Fitted gain against the base's pass rate on a problem (monotone in the method's own pass rate), bands are 95 % intervals over "
-    "problems; the dashed line is the margin. Where a curve lies below it, the method does not pay at that pass rate. At high pass "
+    "Fitted gain against the base's pass rate on a problem (through the noise of the draws that measure it), bands are 95 % intervals over "
+    "problems and seeds; the dashed line is the margin. Where a curve lies below it, the method does not pay at that pass rate. At high pass "
     "rates the gain has to fall: nothing is left to gain."
 )  # fmt: skip
 EMPTY = "The base has no draws for bins in this run, or solves all its test problems equally often: there is no pass rate to break even at."
@@ -60,7 +60,7 @@ def rows(found: Results) -> list[Found]:
     for method in charts.chosen({name: "" for name in found.methods}, (FOCUS, STANDARD), TABLED):
         if method in changing:
             for margin in margins(found):
-                at = crossing.break_even_within(found, method, delta=margin.delta)
+                at = within.break_even(found, method, delta=margin.delta)
                 made += [Found(found.label(method), margin, at)] if at is not None else []
     return made
 
@@ -99,7 +99,7 @@ def section(found: Results, made: Sequence[Found]) -> Section:
     lines = [[one.method, one.margin.what, *cells(one.at)] for one in made]
     table = grids.grid(HEAD, lines, colors=found.colors, focus=FOCUS)
     said = page.note(
-        "The interval comes from resampled problems. It is a bound on one side where the gain is reached, or missed, at all pass "
+        "The interval comes from resampled problems and seeds. It is a bound on one side where the gain is reached, or missed, at all pass "
         "rates that were seen. Across runs of different base pass rates: harness report RUN RUN ..."
     )
     top = "".join(

@@ -16,7 +16,7 @@ import altair
 
 from harness import console, leaderboard, store
 from harness.leaderboard import Row
-from harness.passrates import crossing, signals
+from harness.passrates import across, signals, within
 from harness.report import break_evens, charts, costs, grids, page, pass_rates, results, steps, summary
 from harness.report.charts import Figure
 from harness.report.page import Section
@@ -120,7 +120,7 @@ def _line(run: Run) -> list[str]:
     base = next(r for r in found.aggregate if r["method"] == "base" and r["test_benchmark"] == test)
     signal = [one for one in signals.rows(found) if one.method == FOCUS]
     pair = [grids.spread(p["delta"], p["ci_low"], p["ci_high"]) for p in found.pairs if p["other"] == STANDARD]
-    at = crossing.break_even_within(found, FOCUS) if own else None
+    at = within.break_even(found, FOCUS) if own else None
     seen = summary.detectable(found)
     return [
         run.label, f"{row['domain']} / {test}", str(spec["budget"]), console.number(base["pass@1"]), _mean([s.pass_rate for s in signal]),
@@ -204,9 +204,9 @@ def across_rows(runs: Sequence[Run]) -> list[list[str]]:
     for domain in dict.fromkeys(str(run.found.manifest["row"]["domain"]) for run in runs):
         own = [run.found for run in runs if run.found.manifest["row"]["domain"] == domain]
         for method in dict.fromkeys(name for found in own for name in found.methods):
-            points = crossing.points_of([found for found in own if method in found.methods], method)
+            points = across.points_of([found for found in own if method in found.methods], method)
             if len({point.rate for point in points}) > 1:
-                at = crossing.break_even_across(points)
+                at = across.break_even(points)
                 made.append([method, domain, str(len(points)), *break_evens.cells(at), at.words])
     return made
 

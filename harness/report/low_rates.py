@@ -2,7 +2,7 @@
 
 Does: read of every run the pass rate and dead share of its batch, the gains of one_shot, its control and grpo, and the
 gain of the best step that was searched among; say which of p and N p orders the gains.
-Doesn't: draw (low_rates_chart.py), fit (passrates/ordering.py, crossing.py) or compute a gain that a row already holds.
+Doesn't: draw (low_rates_chart.py), fit (passrates/ordering.py, across.py) or compute a gain that a row already holds.
 
 1. p of a base is the pass rate of its largest batch, of which the smaller ones are the beginnings. Where no rollout of it
    was correct, p is that of half a rollout: a place on a log axis, no measurement.
@@ -22,7 +22,7 @@ import numpy as np
 
 from harness import console, stepping, store
 from harness.leaderboard import Row
-from harness.passrates import crossing, losing, ordering
+from harness.passrates import across, crossing, losing, ordering
 from harness.passrates.crossing import BreakEven
 from harness.passrates.ordering import Gain
 from harness.report.levels import Table
@@ -167,20 +167,26 @@ def sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
 def break_evens(runs: Sequence[tuple[Point, Results]]) -> dict[str, BreakEven]:
     """By "domain, way, N = budget": the p below which the expected gain stays under crossing.DELTA, of two bases or more."""
     kept = [(point, results) for point, results in runs if FOCUS in results.methods]
-    points: dict[str, list[crossing.Point]] = {}
+    points: dict[str, list[across.Point]] = {}
     for row, (_, results) in zip(rows(kept), kept, strict=True):
-        own = crossing.Point(row["p"], crossing.gains(results, FOCUS), crossing.test_of(results))
+        own = across.Point(row["p"], across.gains(results, FOCUS), across.test_of(results))
         for placed in panelled([row]):
             points.setdefault(f"{row['domain']}, {placed['way']}, N = {row['budget']:,}", []).append(own)
-    return {name: crossing.break_even_across(own) for name, own in points.items() if len(own) > 1}
+    return {name: across.break_even(own) for name, own in points.items() if len(own) > 1}
+
+
+def unspent(found: Sequence[Mapping[str, Any]], *, base: float) -> list[Mapping[str, Any]]:
+    """Without the bases that were stepped up from the pass rate `base`: they have taken their direction already."""
+    return [row for row in found if row["way"] != "stepped" or row["p"] <= base]
 
 
 def _groups(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Of each domain the rows of each way, then all."""
+    """Of each domain the rows of each way, then all; without bases that were stepped up."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for domain in dict.fromkeys(row["domain"] for row in found):
-        for row in panelled(found):
-            if row["domain"] == domain:
-                groups.setdefault(f"{domain}, {row['way']}", []).append(row)
-        groups[f"{domain}, all ways"] = [row for row in found if row["domain"] == domain]
+        own = [row for row in found if row["domain"] == domain]
+        own = unspent(own, base=max((row["p"] for row in own if row["way"] == UNMOVED), default=1.0))
+        for row in panelled(own):
+            groups.setdefault(f"{domain}, {row['way']}", []).append(row)
+        groups[f"{domain}, all ways"] = own
     return groups

@@ -15,7 +15,7 @@ import numpy as np
 
 from harness import console, leaderboard
 from harness.leaderboard import Row
-from harness.passrates import crossing, detecting
+from harness.passrates import across, crossing, detecting
 from harness.passrates.losing import Lost
 from harness.passrates.signals import Signal
 from harness.report import break_evens, formats, grids, results
@@ -115,7 +115,7 @@ def _limits(found: Results, broken: Sequence[break_evens.Found], signal: Sequenc
 def detectable(found: Results) -> detecting.Detectable | None:
     """Of the method under test; None where it changed nothing, or all problems alike: no spread tells of an error."""
     row = focus_row(found)
-    gains_SP = crossing.gains(found, FOCUS) if row is not None and row["ci_low"] != "" else np.zeros((0, 0))
+    gains_SP = across.gains(found, FOCUS) if row is not None and row["ci_low"] != "" else np.zeros((0, 0))
     if np.unique(gains_SP[~np.isnan(gains_SP)]).size < 2:
         return None
     seen = detecting.detectable(gains_SP)

@@ -16,7 +16,7 @@ the truth: what the direction could earn under a search without error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from harness.advantages import group_advantages
 from harness.config import SearchSpec
 from harness.passrates import crossing
 from harness.passrates.ordering import Gain, ordering
-from harness.report import low_rates_chart
+from harness.report import low_rates, low_rates_chart
 from harness.types import Candidate, Policy, Score
 from harness_engines.tabular import DEFAULT_RATES
 from harness_engines.tabular_policy import (
@@ -250,9 +250,9 @@ def _told(found: Sequence[Outcome]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Which of p and N p orders the gains, and which the shares of infinite N's gain."""
-    told = []
+def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which of p and N p orders the gains, and which the shares of infinite N's gain; without bases stepped up."""
+    told, rows = [], low_rates.unspent(rows, base=float(np.mean(DEFAULT_RATES)))
     for way in (*dict.fromkeys(row["way"] for row in rows), "all ways"):
         own = [row for row in rows if way in (row["way"], "all ways")]
         parts = {"gain": [row["gain"] / (1.0 - row["p"]) for row in own],
@@ -268,12 +268,13 @@ def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     return told
 
 
-def break_evens(rows: Sequence[dict[str, Any]]) -> list[str]:
+def break_evens(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """By way and N: the p at which the expected gain reaches crossing.DELTA, where it lies inside the grid."""
     told = []
     for way, budget in dict.fromkeys((row["way"], row["budget"]) for row in rows):
         own = sorted((row["p"], row["gain"]) for row in rows if (row["way"], row["budget"]) == (way, budget))
-        at = crossing.first_crossing(*np.array(own).T, crossing.DELTA)
+        rates_K, gains_K = np.array(own).T
+        (at,) = crossing.first_crossings(rates_K[None], gains_K[None], crossing.DELTA)
         if 0.0 < at < math.inf:
             told.append(f"tabular, {way}, N = {budget:,}: break-even p = {at:.2g}, N p = {budget * at:.2g}")
     return told

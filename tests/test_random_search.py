@@ -310,4 +310,4 @@ def test_the_report_shows_densities_only_where_a_method_probed(tmp_path: Path) -
         cells = f">{d.sigma}</td> <td[^>]*>10</td> <td[^>]*>16</td> <td[^>]*>{d.base:.3f}</td>".replace(" ", r"\s*")
         assert re.search(cells, text), cells
     plain, _ = execute(small_spec(methods=("base",)), tmp_path / "plain")
-    assert "Density" not in pages.write(plain, Plugins()).read_text(encoding="utf-8")
+    assert "Density of good perturbations" not in pages.write(plain, Plugins()).read_text(encoding="utf-8")

@@ -59,9 +59,9 @@ def rows(found: Results) -> list[Found]:
     made, changing = [], {row["method"] for row in found.aggregate if row["ci_low"] != ""}
     for method in charts.chosen({name: "" for name in found.methods}, (FOCUS, STANDARD), TABLED):
         if method in changing:
-            for margin in margins(found):
-                at = within.break_even(found, method, delta=margin.delta)
-                made += [Found(found.label(method), margin, at)] if at is not None else []
+            goals = margins(found)
+            broken = within.break_evens(found, method, deltas=[margin.delta for margin in goals])
+            made += [Found(found.label(method), margin, at) for margin, at in zip(goals, broken, strict=False)]
     return made
 
 

@@ -14,7 +14,7 @@ and q is fitted to what it predicts for problems of each count, E[q(p) | c] (reg
 A straight line (k = 0) is biased by up to 30 % of the break-even where a method moves easy and hard problems differently;
 isotonic regression of groups needs no curve, but a group's gain has an error of several points, and the first group to
 reach 2 is then one of luck. What rests on assumptions: that pass rates spread as a beta distribution, and that the curve
-holds below p = 1 / 16, where single problems can't be told apart. docs/calibration.md tries worlds that break both.
+holds below p = 1 / 16, where single problems can't be told apart.
 """
 
 from __future__ import annotations

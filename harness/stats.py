@@ -173,7 +173,7 @@ def over_seeds(values_SP: npt.ArrayLike) -> Combined:
     Degrees of freedom: 1 / df = w / (S - 1) + (1 - w) / (P - 1), where w is the seeds' share of SE^2_problems + (variance
     of the seed means / S). Satterthwaite (1946) squares the shares of SE^2, which is right where they are known. Estimated
     from 3 seeds they are small just when the seeds lie together by chance and the interval is short already: he covers
-    88-91 % where seeds make most of the variance, this 92-96 % (docs/calibration.md). One seed: problems only, df = P - 1.
+    88-91 % where seeds make most of the variance, this 92-96 %. One seed: problems only, df = P - 1.
 
     Where all values are equal the interval is the exact bound of `_unmet`. No interval (NaN) below two common problems.
     """

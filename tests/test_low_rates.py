@@ -84,6 +84,7 @@ def test_rows_say_what_the_leaderboard_and_the_batches_say() -> None:
     for row, point in zip(rows, suiting.reopen(made().root).suite.points, strict=True):
         own = board[point.name, "one_shot"]
         assert row["gain"] == float(own["delta"])
+        assert row["gain_free"] == pytest.approx(float(own["format_free"]) - row["base_free"])
         assert row["batch_judged"] == row["budget"]
         if own["batch_pass_rate"]:
             assert row["batch_correct"] / row["budget"] == float(own["batch_pass_rate"])
@@ -146,7 +147,8 @@ def test_bases_stepped_up_are_no_low_rates() -> None:
 def test_break_evens_are_of_the_bases_of_a_way_at_one_budget() -> None:
     suite = suiting.reopen(made().root).suite
     told = low_rates.break_evens([(point, results.load(made().root / point.name)) for point in suite.points])
-    assert list(told) == [f"tabular, stepped, N = {budget}" for budget in (64, 256)], "other ways have one base here"
+    names = [f"tabular, stepped, N = {what}" for what in ("64", "256", "256, half of grpo's gain")]
+    assert list(told) == names, "other ways have one base here"
     rates = {(row["base"], row["budget"]): row["p"] for row in found()}
     for name, crossed in told.items():
         assert (crossed.points, crossed.delta) == (2, 0.02), name

@@ -63,16 +63,16 @@ def rows(found: Results) -> list[Found]:
     made, changing = [], {row["method"] for row in found.aggregate if row["ci_low"] != ""}
     for method in charts.chosen({name: "" for name in found.methods}, (FOCUS, STANDARD), TABLED):
         if method in changing:
-            for margin in margins(found):
-                at = of(found, method, margin.delta)
-                made += [Found(found.label(method), margin, at)] if at is not None else []
+            goals = margins(found)
+            broken = of(found, method, [margin.delta for margin in goals])
+            made += [Found(found.label(method), margin, at) for margin, at in zip(goals, broken, strict=False)]
     return made
 
 
-def of(found: Results, method: str, delta: float = crossing.DELTA) -> BreakEven | None:
-    """None below FEWEST test problems, where there is no curve to fit."""
+def of(found: Results, method: str, deltas: Sequence[float] = (crossing.DELTA,)) -> list[BreakEven]:
+    """One for each delta; none below FEWEST test problems, where there is no curve to fit."""
     problems = len(found.finished[method, 0].evaluation.sampled.problem_ids)
-    return within.break_even(found, method, delta=delta) if problems >= FEWEST else None
+    return within.break_evens(found, method, deltas=deltas) if problems >= FEWEST else []
 
 
 def curve(made: Sequence[Found]) -> list[dict[str, Any]]:

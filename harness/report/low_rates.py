@@ -35,7 +35,7 @@ ALONG = "pass_rate"  # what such a suite says its figure has along x
 CONTROL = "one_shot_shuffled"
 WAY, UNMOVED = "way", "base"  # the suite's axis of bases, and the label of the one that no way has moved
 MOVED = ("temperature", "stepped")  # the ways that begin there
-HEAD = ("way", "p", "N", "N p", "dead", "snr", "agreement", "gain [95 %]", "best on test", "regret", "shuffled", "grpo",
+HEAD = ("way", "p", "N", "N p", "dead", "snr", "agreement", "gain [95 %]", "format_free", "best on test", "regret", "shuffled", "grpo",
         "share of grpo")  # fmt: skip
 
 
@@ -72,6 +72,7 @@ def _row(point: Point, found: Results) -> dict[str, Any]:
         "domain": point.spec.domain, "way": label.partition("-")[0], "base": label, "budget": point.spec.budget,
         "batch_correct": batch.correct, "batch_judged": batch.judged, "dead": batch.dead / batch.groups,
         "snr": _number(row["snr"]), "agreement": _number(row["agreement"]), "base_pass": float(row["base_pass@1"]),
+        "base_free": float(row["base_format_free"]), "gain_free": float(row["format_free"]) - float(row["base_format_free"]),
         "gain": gain, "ci_low": low, "ci_high": high, "best": best, "regret": None if best is None else best - gain,
         "shuffled": _gain(own, CONTROL), "grpo": _gain(own, STANDARD), "status": row["status"],
     }  # fmt: skip
@@ -121,7 +122,10 @@ def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
         grpo = row["grpo"]
         share = "" if grpo is None or grpo < crossing.DELTA else f"{row['gain'] / grpo:.0%}"
         interval = f"{row['gain']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
-        signed = ["" if row[key] is None else f"{row[key]:+.3f}" for key in ("best", "regret", "shuffled", "grpo")]
+        signed = [
+            "" if row[key] is None else f"{row[key]:+.3f}"
+            for key in ("gain_free", "best", "regret", "shuffled", "grpo")
+        ]
         yield [
             f"{row['domain']} {row['base']}", f"{row['p']:.4f}", f"{row['budget']:,}", f"{row['correct']:.1f}",
             f"{row['dead']:.0%}", console.number(row["snr"], 2), console.number(row["agreement"], 2), interval, *signed,
@@ -165,14 +169,23 @@ def sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def break_evens(runs: Sequence[tuple[Point, Results]]) -> dict[str, BreakEven]:
-    """By "domain, way, N = budget": the p below which the expected gain stays under crossing.DELTA, of two bases or more."""
+    """By "domain, way, N = budget", of two bases or more: the p from which on the gain reaches crossing.DELTA, and half of
+    grpo's gain where grpo ran for all."""
     kept = [(point, results) for point, results in runs if FOCUS in results.methods]
     points: dict[str, list[across.Point]] = {}
     for row, (_, results) in zip(rows(kept), kept, strict=True):
-        own = across.Point(row["p"], across.gains(results, FOCUS), across.test_of(results))
+        standard = across.gains(results, STANDARD) if STANDARD in results.methods else None
+        gained, test = across.gains(results, FOCUS), across.test_of(results)
         for placed in panelled([row]):
-            points.setdefault(f"{row['domain']}, {placed['way']}, N = {row['budget']:,}", []).append(own)
-    return {name: across.break_even(own) for name, own in points.items() if len(own) > 1}
+            name = f"{row['domain']}, {placed['way']}, N = {row['budget']:,}"
+            points.setdefault(name, []).append(across.Point(row["p"], gained, test, standard_SP=standard))
+    found = {}
+    for name, own in points.items():
+        if len(own) > 1:
+            found[name] = across.break_even(own)
+            if all(point.standard_SP is not None for point in own):
+                found[f"{name}, half of {STANDARD}'s gain"] = across.break_even(own, share=0.5)
+    return found
 
 
 def unspent(found: Sequence[Mapping[str, Any]], *, base: float) -> list[Mapping[str, Any]]:

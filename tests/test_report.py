@@ -187,6 +187,7 @@ def test_pairs_agree_with_the_rows(found: Results) -> None:
     assert results.pairs(found, focus="dpo") == []
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_others_wrote_is_escaped(found: Results, tmp_path: Path) -> None:
     root = shutil.copytree(found.root, tmp_path / "run")
     rename = {"one_shot_shuffled": EVIL}
@@ -282,6 +283,12 @@ def test_long_texts_are_cut_and_say_so() -> None:
     assert transcripts.cut("x" * 12, 9) == "x" * 9 + " ... (3 more characters)"
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No PNG, where no test looks at one."""
+    monkeypatch.setattr(charts, "png", lambda _: b"png")
+
+
 def stopped(tmp_path: Path, *gone: str) -> Path:
     """The finished run as an interrupt would have left it, without the results of `gone`."""
     root = shutil.copytree(finished(), tmp_path / "stopped")
@@ -292,6 +299,7 @@ def stopped(tmp_path: Path, *gone: str) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_interrupted_run_shows_what_is_finished(tmp_path: Path, found: Results) -> None:
     root = stopped(tmp_path, "grpo/1", "random_search/0", "random_search/1")
     result = invoke("report", str(root))
@@ -311,6 +319,7 @@ def test_an_interrupted_run_shows_what_is_finished(tmp_path: Path, found: Result
     assert partial["grpo", "all"]["pass@1"] == whole["grpo", "0"]["pass@1"], "a mean over what is there"
 
 
+@pytest.mark.usefixtures("quick")
 def test_one_problem_has_a_page(tmp_path: Path) -> None:
     sets = ("--set", "evaluation.problems=1", "--set", "evaluation.wide_samples=8")
     result = invoke(
@@ -329,7 +338,10 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_several_runs_have_a_page_that_compares_them(tmp_path: Path, found: Results, other: Path) -> None:
+def test_several_runs_have_a_page_that_compares_them(
+    tmp_path: Path, found: Results, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "write", lambda root, _: root / "report.html")  # the pages of the runs are tested above
     result = invoke("report", str(finished()), str(other), "--out", str(tmp_path / "both"))
     assert result.output.splitlines() == [
         str(finished() / "report.html"), str(other / "report.html"), str(tmp_path / "both/report.html")
@@ -427,6 +439,7 @@ class FailingSections:
         raise RuntimeError(EVIL)
 
 
+@pytest.mark.usefixtures("quick")
 def test_plugins_append_sections_and_a_failing_one_is_named(tmp_path: Path) -> None:
     root, _ = execute(small_spec(methods=("base_tempered",)), tmp_path)
     assert not (root / "report.html").exists()

@@ -28,7 +28,7 @@
     try {
       for (const [place, panel] of spec.hconcat.entries()) {
         const target = panels.children[place];
-        const done = await vegaEmbed(target, own(spec, panel, legend && figure.dataset.field), { renderer: "svg", actions: false, tooltip: { theme: "own" } });
+        const done = await vegaEmbed(target, own(spec, panel, legend && figure.dataset.field), { renderer: "svg", actions: false, logLevel: 1, tooltip: { theme: "own" } });
         views.push(done.view);
       }
     } catch (error) { // the picture stays

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from harness.errors import UsageError
+
 
 @click.command()
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -26,11 +28,20 @@ def report(folders: tuple[Path, ...], form: str, out: Path | None) -> None:
 
     Of an interrupted run it shows what is finished. A suite's folder stands for its runs.
     """
-    from harness import plugins, suiting
+    from harness import plugins
     from harness.report import comparing, html, markdown, results
 
-    found, roots = plugins.load(), [root for folder in folders for root in suiting.run_folders(folder)]
-    pages = [html.write(root, found) for root in roots]
+    found, roots, pages = plugins.load(), [], []
+    for root, among in _runs(folders):
+        try:
+            pages.append(html.write(root, found))
+            roots.append(root)
+        except UsageError as error:  # of a suite that is under way, the runs that have something to show
+            if not among:
+                raise
+            click.echo(str(error), err=True)
+    if not roots:
+        raise UsageError(f"no run of {', '.join(map(str, folders))} has finished anything yet")
     if form == "md":
         runs = [results.load(root) for root in roots]
         click.echo(markdown.of_run(runs[0]) if len(runs) == 1 else markdown.of_runs(runs), nl=False)
@@ -38,3 +49,10 @@ def report(folders: tuple[Path, ...], form: str, out: Path | None) -> None:
     if len(roots) > 1:
         pages.append(comparing.write(roots, out or roots[0].parent / "comparison"))
     click.echo("\n".join(map(str, pages)))
+
+
+def _runs(folders: tuple[Path, ...]) -> list[tuple[Path, bool]]:
+    """Run folders, and whether each is one of a suite."""
+    from harness import suiting
+
+    return [(root, suiting.is_suite(folder)) for folder in folders for root in suiting.run_folders(folder)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,12 @@ def test_a_run_of_a_suite_is_an_ordinary_run(tmp_path: Path) -> None:
     assert invoke("report", str(root)).stdout.count("report.html") == 3, (
         "one for each run, and one of them side by side"
     )
+    (inside / "leaderboard.csv").unlink()
+    shutil.rmtree(inside / "methods")
+    begun = invoke("report", str(root))
+    assert begun.exit_code == 0
+    assert f"harness resume {inside}" in begun.stderr
+    assert begun.stdout.splitlines() == [str(root / suite.points[0].name / "report.html")]
 
 
 TWO = PREPARE + SHARED + '[grid]\nmodel = ["tabular:.5,.2,.05", "tabular:.3,.1"]\n'

@@ -25,6 +25,7 @@ from harness.report.results import FOCUS, STANDARD, Results
 HEAD = ("run", "domain / test", "N", "base pass@1", "batch pass rate", f"gain of {FOCUS} [95 %]", f"gain of {STANDARD} [95 %]",
         f"{FOCUS} minus {STANDARD} [95 %]", "break-even (within)", "could see", "dead groups", "SNR", "seeds", "model", "data",
         "state")  # fmt: skip
+ACROSS = 4  # runs in one line of a table
 LONGEST = 48  # characters of a run's label
 GAINS = (
     "Gain over the base of the same run, with its 95 % interval. Runs of different test data (column data above) answer different "
@@ -141,8 +142,10 @@ def _gain(found: Results, method: str, test: str) -> str:
 
 def _differing(runs: Sequence[Run]) -> str:
     differing = differences([run.found for run in runs])
-    table = [[key, *(value or "(default)" for value in values)] for key, values in differing.items()]
-    return grids.grid(("key of the spec", *(run.label for run in runs)), table, sorts=False) if table else ""
+    table = [
+        [run.label, *(values[place] or "(default)" for values in differing.values())] for place, run in enumerate(runs)
+    ]
+    return grids.grid(("run", *differing), table) if differing else ""
 
 
 def gain_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -166,7 +169,8 @@ def _numbers(row: Row) -> dict[str, Any]:
 def _gains(runs: Sequence[Run], palette: Mapping[str, str], folder: Path) -> Section:
     made = gain_rows(runs)
     drawn = {row["method"] for row in made}
-    colors = charts.chosen({name: color for name, color in palette.items() if name in drawn}, (FOCUS, STANDARD))
+    most = charts.MOST if len(runs) <= ACROSS else 3
+    colors = charts.chosen({name: color for name, color in palette.items() if name in drawn}, (FOCUS, STANDARD), most)
     shown = [row for row in made if row["method"] in colors]
     y = altair.Y("run:N", title=None, sort=[run.label for run in runs], axis=altair.Axis(labelLimit=260))
     aside = altair.YOffset("method:N", sort=list(colors))
@@ -190,12 +194,16 @@ def _gains(runs: Sequence[Run], palette: Mapping[str, str], folder: Path) -> Sec
 
 
 def _gain_table(runs: Sequence[Run], made: Sequence[Mapping[str, Any]], palette: Mapping[str, str]) -> str:
+    """Methods down and runs across where a screen holds them, else runs down."""
     cells = {(row["method"], row["run"]): grids.spread(row["gain"], row["ci_low"], row["ci_high"]) for row in made}
-    table = [
-        [method, *(cells.get((method, run.label), "") for run in runs)]
-        for method in dict.fromkeys(row["method"] for row in made)
-    ]
-    return grids.grid(("method", *(run.label for run in runs)), table, colors=palette, focus=FOCUS) if table else ""
+    labels, methods = [run.label for run in runs], list(dict.fromkeys(row["method"] for row in made))
+    if not methods:
+        return ""
+    if len(runs) <= ACROSS:
+        table = [[method, *(cells.get((method, label), "") for label in labels)] for method in methods]
+        return grids.grid(("method", *labels), table, colors=palette, focus=FOCUS)
+    table = [[label, *(cells.get((method, label), "") for method in methods)] for label in labels]
+    return grids.grid(("run", *methods), table)
 
 
 def across_rows(runs: Sequence[Run]) -> list[list[str]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from harness import console, leaderboard
 from harness.leaderboard import Row
-from harness.passrates import across, crossing, detecting
+from harness.passrates import across, crossing, detecting, signals
 from harness.passrates.losing import Lost
 from harness.passrates.signals import Signal
 from harness.report import break_evens, formats, grids, results
@@ -179,10 +179,28 @@ def _doubts(found: Results, signal: Sequence[Signal]) -> list[str]:
         said.append(
             f"More groups are dead than expected ({off[0].dead:.0%} against {off[0].dead_expected:.0%}): see Why it breaks."
         )
+    said += _batch(signal)
     errors = sum(float(r["errors"] or 0) for r in found.rows if r["seed"] != "all")
     if errors:
         said.append(f"The verifier failed on {errors:.0f} test completions, which are in no score.")
     return said
+
+
+def _batch(signal: Sequence[Signal]) -> list[str]:
+    """That the batch was too small for its direction, where it was."""
+    own = [one for one in signal if one.method == FOCUS and one.recommended > one.rollouts]
+    if not own:
+        return []
+    worst = max(own, key=lambda one: one.recommended)
+    enough = (
+        f"about {worst.recommended:,.0f} rollouts would"
+        if math.isfinite(worst.recommended)
+        else "more than can be told from it would"
+    )
+    return [
+        f"The batch of {worst.rollouts:,} rollouts is small for its pass rate: for two such batches to agree to a cosine of "
+        f"{signals.AGREEMENT:g}, {enough} be needed."
+    ]
 
 
 def unfinished(found: Results) -> str:

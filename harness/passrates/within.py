@@ -70,6 +70,8 @@ def of_problems(
     prior = stats.beta_binomial(right_P, drawn_P)
     once = np.ones((1, right_P.size))
     fit = _curves(cells, once, gains_SP.mean(axis=0)[None], np.array([prior]))
+    if np.count_nonzero(_seen(fit)) < 2:  # nearly all problems are at one end of the grid
+        return []
     weights_DP = rng.multinomial(right_P.size, np.full(right_P.size, 1 / right_P.size), size=draws).astype(np.float64)
     priors_D2 = _priors(cells, weights_DP, prior)
     resamples = _curves(cells, weights_DP, _seeds_drawn(gains_SP, rng, draws), priors_D2)
@@ -158,8 +160,14 @@ def _fit(posterior_DCJ: Floats, rates_DC: Floats, counts_DC: Floats) -> Floats:
     return theta_D3
 
 
+def _seen(fit: Curves) -> npt.NDArray[np.bool_]:
+    """The pass rates of which problems tell."""
+    inside_J: npt.NDArray[np.bool_] = (fit.below_DJ[0] >= EDGE) & (fit.below_DJ[0] <= 1 - EDGE)
+    return inside_J
+
+
 def _concluded(fit: Curves, resamples: Curves, *, delta: float, problems: int) -> BreakEven:
-    inside_J = (fit.below_DJ[0] >= EDGE) & (fit.below_DJ[0] <= 1 - EDGE)
+    inside_J = _seen(fit)
     rates_J = expit(_X_J[inside_J])
     gains_J, gains_DJ = fit.gains_DJ[0, inside_J], resamples.gains_DJ[:, inside_J]
     low_J, high_J = np.quantile(gains_DJ, [0.025, 0.975], axis=0)

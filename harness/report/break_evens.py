@@ -27,10 +27,7 @@ CAPTION = (
     "problems and seeds; the dashed line is the margin. Where a curve lies below it, the method does not pay at that pass rate. At high pass "
     "rates the gain has to fall: nothing is left to gain."
 )  # fmt: skip
-EMPTY = (
-    "The base has no draws for bins in this run, or solves all its test problems equally often, or they are too few: there is no pass "
-    "rate to break even at."
-)  # fmt: skip
+EMPTY = "The base has no draws for bins in this run, or solves all its test problems equally often, or the test problems are too few: there is no pass rate to break even at."
 HEAD = ("method", "gain to reach", "break-even", "95 % interval")
 
 
@@ -64,13 +61,13 @@ def rows(found: Results) -> list[Found]:
     for method in charts.chosen({name: "" for name in found.methods}, (FOCUS, STANDARD), TABLED):
         if method in changing:
             goals = margins(found)
-            broken = of(found, method, [margin.delta for margin in goals])
+            broken = of(found, method, deltas=[margin.delta for margin in goals])
             made += [Found(found.label(method), margin, at) for margin, at in zip(goals, broken, strict=False)]
     return made
 
 
-def of(found: Results, method: str, deltas: Sequence[float] = (crossing.DELTA,)) -> list[BreakEven]:
-    """One for each delta; none below FEWEST test problems, where there is no curve to fit."""
+def of(found: Results, method: str, *, deltas: Sequence[float] = (crossing.DELTA,)) -> Sequence[BreakEven]:
+    """One for each of `deltas`; none below FEWEST test problems, where there is no curve to fit."""
     problems = len(found.finished[method, 0].evaluation.sampled.problem_ids)
     return within.break_evens(found, method, deltas=deltas) if problems >= FEWEST else []
 

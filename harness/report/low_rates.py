@@ -35,8 +35,8 @@ ALONG = "pass_rate"  # what such a suite says its figure has along x
 CONTROL = "one_shot_shuffled"
 WAY, UNMOVED = "way", "base"  # the suite's axis of bases, and the label of the one that no way has moved
 MOVED = ("temperature", "stepped")  # the ways that begin there
-HEAD = ("way", "p", "N", "N p", "dead", "snr", "agreement", "gain [95 %]", "format_free", "best on test", "regret", "shuffled", "grpo",
-        "share of grpo")  # fmt: skip
+HEAD = ("base", "p", "N", "N p", "dead", "snr", "agree", "gain [95 %]", "format_free", "best", "regret", "shuffled", "grpo",
+        "of grpo")  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -127,15 +127,19 @@ def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
             for key in ("gain_free", "best", "regret", "shuffled", "grpo")
         ]
         yield [
-            f"{row['domain']} {row['base']}", f"{row['p']:.4f}", f"{row['budget']:,}", f"{row['correct']:.1f}",
+            row["base"], f"{row['p']:.4f}", f"{row['budget']:,}", f"{row['correct']:.1f}",
             f"{row['dead']:.0%}", console.number(row["snr"], 2), console.number(row["agreement"], 2), interval, *signed,
             share,
         ]  # fmt: skip
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> Table:
-    ordered = sorted(found, key=lambda row: (row["domain"], row["way"], -row["p"], row["budget"]))
-    return Table(list(HEAD), list(lines(ordered)))
+def tables(found: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
+    """One for each domain."""
+    ordered = sorted(found, key=lambda row: (row["way"], -row["p"], row["budget"]))
+    return {
+        domain: Table(list(HEAD), list(lines([row for row in ordered if row["domain"] == domain])))
+        for domain in dict.fromkeys(row["domain"] for row in found)
+    }
 
 
 def panelled(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

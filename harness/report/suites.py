@@ -55,11 +55,11 @@ def _show_low_rates(screen: Console, runs: Sequence[tuple[Point, Results]], root
     if not found:
         screen.print(f"figure  none: {results.FOCUS} did not run")
         return
-    head, lines = low_rates.table(found)
-    shown = _table("where low base pass rates break one_shot", head)
-    for line in lines:
-        shown.add_row(*line)
-    screen.print(shown)
+    for domain, (head, lines) in low_rates.tables(found).items():
+        shown = _table(f"where low base pass rates break one_shot: {domain}", head)
+        for line in lines:
+            shown.add_row(*line)
+        screen.print(shown)
     for name, crossed in low_rates.break_evens(runs).items():
         screen.print(f"{name}: {crossed.words}", highlight=False)
     for sentence in low_rates.sentences(found):

@@ -76,7 +76,7 @@ def shapes(runs: Sequence[str]) -> dict[str, altair.Shape]:
     """A shape for each run: only where there are several, and few enough to tell apart."""
     known = list(dict.fromkeys(runs))
     scale = altair.Scale(domain=known)
-    legend = altair.Legend(orient="bottom", columns=2, labelLimit=320)
+    legend = altair.Legend(orient="bottom", columns=3, labelLimit=320)
     return {"shape": altair.Shape("run:N", title=None, scale=scale, legend=legend)} if 1 < len(known) <= SHAPES else {}
 
 

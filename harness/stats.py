@@ -18,7 +18,6 @@ Where it departs from its sources:
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
@@ -27,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import seeds
+from harness import seeds, student
 
 Floats = npt.NDArray[np.float64]
 FEW_PROBLEMS = 100
@@ -115,14 +114,14 @@ def paired_bootstrap(base_P: npt.ArrayLike, method_P: npt.ArrayLike, *, seed: in
     elif np.ptp(d_P) == 0.0:
         low, high = _unmet(delta, d_P.size)
     else:
-        half = student_t_quantile(0.975, d_P.size - 1) * se
+        half = student.quantile(0.975, d_P.size - 1) * se
         low, high = max(-1.0, delta - half), min(1.0, delta + half)
     return Paired(delta, low, high, se, few)
 
 
 def _expanded(problems: int) -> list[float]:
     """Levels that make a percentile interval of a mean as wide as Student's t (Hesterberg 2015, section 4.1.5)."""
-    tail = NormalDist().cdf(-math.sqrt(problems / (problems - 1)) * student_t_quantile(0.975, problems - 1))
+    tail = NormalDist().cdf(-math.sqrt(problems / (problems - 1)) * student.quantile(0.975, problems - 1))
     return [tail, 1.0 - tail]
 
 
@@ -174,7 +173,7 @@ def over_seeds(values_SP: npt.ArrayLike) -> Combined:
     Degrees of freedom: 1 / df = w / (S - 1) + (1 - w) / (P - 1), where w is the seeds' share of SE^2_problems + (variance
     of the seed means / S). Satterthwaite (1946) squares the shares of SE^2, which is right where they are known. Estimated
     from 3 seeds they are small just when the seeds lie together by chance and the interval is short already: he covers
-    88-91 % where seeds make most of the variance, this 92-96 % (docs/calibration.md). One seed: problems only, df = P - 1.
+    88-91 % where seeds make most of the variance, this 92-96 %. One seed: problems only, df = P - 1.
 
     Where all values are equal the interval is the exact bound of `_unmet`. No interval (NaN) below two common problems.
     """
@@ -188,7 +187,7 @@ def over_seeds(values_SP: npt.ArrayLike) -> Combined:
     se = math.sqrt(error.from_problems + error.from_seeds)
     if np.ptp(whole_SP) == 0.0:
         return Combined(delta, *_unmet(delta, problems), se, error.df)
-    half = student_t_quantile(0.975, error.df) * se
+    half = student.quantile(0.975, error.df) * se
     return Combined(delta, delta - half, delta + half, se, error.df)
 
 
@@ -332,58 +331,3 @@ def _log_rising(x: Floats | float, k: int) -> Floats:
 
 def _sigmoid(x: Floats) -> Floats:
     return 1.0 / (1.0 + np.exp(-x))
-
-
-@functools.lru_cache(maxsize=4096)
-def student_t_quantile(q: float, df: float) -> float:
-    """The q quantile of Student's t with `df` > 0 degrees of freedom, real or infinite; by bisection of the cdf."""
-    if not (0.0 < q < 1.0 and df > 0.0):
-        raise ValueError(f"a t quantile needs 0 < q < 1 and df > 0, got {q} and {df}")
-    if q < 0.5:
-        return -student_t_quantile(1.0 - q, df)
-    if df > 1e6:
-        return NormalDist().inv_cdf(q)
-    low, high = 0.0, 1.0
-    while student_t_cdf(high, df) < q:
-        high *= 2.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_t_cdf(middle, df) < q else (low, middle)
-    return (low + high) / 2
-
-
-def student_t_cdf(t: float, df: float) -> float:
-    """P(T <= t): 1 - I_x(df/2, 1/2) / 2 with x = df / (df + t^2) for t >= 0, else by symmetry."""
-    if t < 0:
-        return 1.0 - student_t_cdf(-t, df)
-    if df > 1e6:
-        return NormalDist().cdf(t)
-    return 1.0 - 0.5 * _incomplete_beta(df / (df + t * t), df / 2, 0.5)
-
-
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised I_x(a, b) by Lentz's continued fraction (DLMF 8.17.22), used on its fast side."""
-    if x <= 0.0 or x >= 1.0:
-        return float(x >= 1.0)
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - _incomplete_beta(1.0 - x, b, a)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
-    fraction, c, d = 1.0, 1.0, 0.0
-    for i in range(100_000):
-        m = i // 2
-        if i == 0:
-            term = 1.0
-        elif i % 2 == 0:
-            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        else:
-            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        d = 1.0 / _away_from_zero(1.0 + term * d)
-        c = _away_from_zero(1.0 + term / c)
-        fraction *= c * d
-        if abs(1.0 - c * d) < 1e-15:
-            break
-    return front * (fraction - 1.0)
-
-
-def _away_from_zero(value: float) -> float:
-    return value if abs(value) > 1e-300 else 1e-300

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tabular_run import SMALL, evaluated, finished, invoke
 
-from harness import stats, store
+from harness import store, student
 from harness.evaluating import Evaluation
 from harness.report import html as pages
 from harness.report import levels, results
@@ -69,7 +69,7 @@ def test_several_seeds_by_hand(tmp_path: Path, found: Results) -> None:
     # Means over seeds 5 3 4 2 eighths by problem, 3 4 eighths by seed; residuals +-1/16 in every cell, 3 degrees of freedom.
     from_problems, seen, rest = (5 / 3) / 64 / 4, (1 / 128) / 2, 8 / 256 / 3 / 8
     df = 1 / (seen / (from_problems + seen) / 1 + from_problems / (from_problems + seen) / 3)
-    half = stats.student_t_quantile(0.975, df) * math.sqrt(from_problems + seen - rest)
+    half = student.quantile(0.975, df) * math.sqrt(from_problems + seen - rest)
     assert (first["pass@1"], first["ci_low"], first["ci_high"]) == pytest.approx((0.4375, 0.0, 0.4375 + half))
     assert half > 0.4375, "cut at 0"
     assert (second["pass@1"], second["ci_low"], second["ci_high"]) == pytest.approx((1, math.sqrt(0.025), 1))

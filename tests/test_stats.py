@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import seeds, stats
+from harness import seeds, stats, student
 
 RNG = seeds.generator
 
@@ -42,20 +42,18 @@ def test_pass_at_k_is_unbiased() -> None:
 
 def test_student_t_quantiles_match_closed_forms() -> None:
     for q in (0.6, 0.9, 0.975, 0.9995):
-        assert stats.student_t_quantile(q, 1) == pytest.approx(math.tan(math.pi * (q - 0.5)), rel=1e-10)
-        assert stats.student_t_quantile(q, 2) == pytest.approx((2 * q - 1) / math.sqrt(2 * q * (1 - q)), rel=1e-10)
-    assert stats.student_t_quantile(0.025, 4) == pytest.approx(-2.7764451051977934, rel=1e-10)
-    assert stats.student_t_quantile(0.975, 30) == pytest.approx(2.0422724563012373, rel=1e-10)
-    assert stats.student_t_quantile(0.975, 999_999) == pytest.approx(
-        stats.student_t_quantile(0.975, math.inf), rel=1e-5
-    )
+        assert student.quantile(q, 1) == pytest.approx(math.tan(math.pi * (q - 0.5)), rel=1e-10)
+        assert student.quantile(q, 2) == pytest.approx((2 * q - 1) / math.sqrt(2 * q * (1 - q)), rel=1e-10)
+    assert student.quantile(0.025, 4) == pytest.approx(-2.7764451051977934, rel=1e-10)
+    assert student.quantile(0.975, 30) == pytest.approx(2.0422724563012373, rel=1e-10)
+    assert student.quantile(0.975, 999_999) == pytest.approx(student.quantile(0.975, math.inf), rel=1e-5)
     with pytest.raises(ValueError, match="df > 0"):
-        stats.student_t_quantile(0.975, 0)
+        student.quantile(0.975, 0)
 
 
 def test_student_t_quantile_for_fractional_df_inverts_the_integral_of_the_density() -> None:
     df = 3.7
-    upper = stats.student_t_quantile(0.95, df)
+    upper = student.quantile(0.95, df)
     constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
     x = np.linspace(0.0, upper, 20_001)
     density = constant * (1 + x * x / df) ** (-(df + 1) / 2)
@@ -149,7 +147,7 @@ def test_over_seeds_by_hand_and_one_seed_is_problems_only() -> None:
     assert result.delta == pytest.approx(0.3)
     assert result.se == pytest.approx(math.sqrt(from_problems + from_seeds))
     assert result.df == pytest.approx(1 / (0.5 / 1 + 0.5 / 2))  # .01 from problems, .01 seen between seeds
-    assert result.high - 0.3 == pytest.approx(stats.student_t_quantile(0.975, result.df) * result.se)
+    assert result.high - 0.3 == pytest.approx(student.quantile(0.975, result.df) * result.se)
     alone = stats.over_seeds(values_SP[:1])
     assert (alone.df, alone.se) == (2, pytest.approx(stats.clustered_se(values_SP[0])))
 

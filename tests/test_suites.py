@@ -160,7 +160,9 @@ def test_a_run_of_a_suite_is_an_ordinary_run(tmp_path: Path) -> None:
     assert {row["run_id"] for row in read_csv(root / "leaderboard.csv")} == {p.name for p in suite.points}
     shown = invoke("leaderboard", str(root), "--format", "csv")
     assert len(shown.stdout.splitlines()) == 1 + 2 * 2 * 3
-    assert invoke("report", str(root)).stdout.count("report.html") == 2
+    assert invoke("report", str(root)).stdout.count("report.html") == 3, (
+        "one for each run, and one of them side by side"
+    )
 
 
 TWO = PREPARE + SHARED + '[grid]\nmodel = ["tabular:.5,.2,.05", "tabular:.3,.1"]\n'

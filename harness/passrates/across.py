@@ -9,7 +9,7 @@ Doesn't: mix in pass rates of single problems (within.py), or extrapolate: beyon
    the base on test is still what it says.)
 2. Isotonic regression of q, linear between runs on logit scales. A straight line logit q = a + b logit p is the other
    choice at hand: it has a fifth less spread and is biased by 10-40 % of the break-even, since no single line holds a
-   method that is dead below some p and near its ceiling above another (docs/calibration.md).
+   method that is dead below some p and near its ceiling above another.
 3. With one seed a run the interval is that of these trained policies; what other seeds would have made of the same pass
    rate is not in it.
 """

@@ -18,7 +18,7 @@ All on the same test problems, each term a paired difference of pass rates by pr
 - clean: `best` of a run with many more rollouts on the same test problems, where there is one. Else a model: steps of one
   KL gain in proportion to the cosine of their direction with the noiseless one, to first order, and its square is snr /
   (1 + snr). Then direction = (best - base) (1 / cos - 1), cut at the ceiling. By enumeration it is right to a factor of
-  about two (docs/calibration.md): it says too much where noise falls on weights that hardly matter, and too little at a
+  about two: it says too much where noise falls on weights that hardly matter, and too little at a
   small snr, where noise does harm of its own. Without a positive snr it has no answer: direction is None, and headroom
   holds both.
 - ceiling: pass@16 of the base, from its draws for bins: what the base already does once in 16 tries. It needs no other

@@ -14,12 +14,13 @@ and q is fitted to what it predicts for problems of each count, E[q(p) | c] (reg
 A straight line (k = 0) is biased by up to 30 % of the break-even where a method moves easy and hard problems differently;
 isotonic regression of groups needs no curve, but a group's gain has an error of several points, and the first group to
 reach 2 is then one of luck. What rests on assumptions: that pass rates spread as a beta distribution, and that the curve
-holds below p = 1 / 16, where single problems can't be told apart. docs/calibration.md tries worlds that break both.
+holds below p = 1 / 16, where single problems can't be told apart.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +34,9 @@ from harness.types import Score
 
 VIEW = "base pass rate of a test problem"
 EDGE = 0.025  # share of the fitted pass rates that is left out at either end: no problem tells of a gain there
+SHOWN = 25  # points of the fit that are kept for a figure, about
 _X_J = np.linspace(-9.0, 6.0, 151)  # logit p at which integrals over p are taken
-_ITERATIONS = 25
+_ITERATIONS = 15
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -47,24 +49,22 @@ class Cells(NamedTuple):
     cell_P: Ints
 
 
-def break_even(
-    found: Results, method: str, *, delta: float = DELTA, seed: int = 0, draws: int = 500
-) -> BreakEven | None:
-    """Over the test problems of one run; None without draws for bins, or where these are all right or all wrong."""
+def break_evens(found: Results, method: str, *, deltas: Sequence[float] = (DELTA,)) -> list[BreakEven]:
+    """One for each delta, from one fit over the problems of the first test set; none without draws for bins, or where these
+    are all right or all wrong."""
     sorting = found.finished["base", 0].evaluation.bins
-    gains_SP = across.gains(found, method)
-    return None if sorting is None else of_problems(sorting, gains_SP, delta=delta, seed=seed, draws=draws)
+    return [] if sorting is None else of_problems(sorting, across.gains(found, method), deltas=deltas)
 
 
 def of_problems(
-    sorting: Score, gains_SP: Floats, *, delta: float = DELTA, seed: int = 0, draws: int = 500
-) -> BreakEven | None:
+    sorting: Score, gains_SP: Floats, *, deltas: Sequence[float] = (DELTA,), seed: int = 0, draws: int = 400
+) -> list[BreakEven]:
     """From counts of the bin draws and method minus base on other draws, seeds x problems (NaN without a verdict)."""
     right_P, drawn_P = np.array(sorting.correct), np.array(sorting.n)
     kept_P = (drawn_P > 1) & ~np.isnan(gains_SP).any(axis=0)
     right_P, drawn_P, gains_SP = right_P[kept_P], drawn_P[kept_P], gains_SP[:, kept_P]
     if not np.any((right_P > 0) & (right_P < drawn_P)):
-        return None
+        return []
     (right_C, drawn_C), cell_P = np.unique(np.stack([right_P, drawn_P]), axis=1, return_inverse=True)
     cells, rng = Cells(right_C, drawn_C, cell_P.ravel()), seeds.generator(seed)
     prior = stats.beta_binomial(right_P, drawn_P)
@@ -73,7 +73,7 @@ def of_problems(
     weights_DP = rng.multinomial(right_P.size, np.full(right_P.size, 1 / right_P.size), size=draws).astype(np.float64)
     priors_D2 = _priors(cells, weights_DP, prior)
     resamples = _curves(cells, weights_DP, _seeds_drawn(gains_SP, rng, draws), priors_D2)
-    return _concluded(fit, resamples, delta=delta, problems=right_P.size)
+    return [_concluded(fit, resamples, delta=delta, problems=right_P.size) for delta in deltas]
 
 
 def _seeds_drawn(gains_SP: Floats, rng: np.random.Generator, draws: int) -> Floats:
@@ -122,7 +122,7 @@ def _curves(cells: Cells, weights_DP: Floats, gains_DP: Floats, priors_D2: Float
     means_DC = posterior_DCJ @ p_J
     gains_DC = _by_cell(cells, weights_DP * gains_DP) / np.maximum(counts_DC, 1e-9)
     theta_D3 = _fit(posterior_DCJ, means_DC + gains_DC, counts_DC)
-    density_DJ = np.einsum("dc,dcj->dj", counts_DC, posterior_DCJ) / counts_DC.sum(axis=1, keepdims=True)
+    density_DJ = (counts_DC[:, None, :] @ posterior_DCJ)[:, 0] / counts_DC.sum(axis=1, keepdims=True)
     return Curves(expit(theta_D3 @ _basis().T) - p_J, density_DJ.cumsum(axis=1))
 
 
@@ -147,12 +147,13 @@ def _fit(posterior_DCJ: Floats, rates_DC: Floats, counts_DC: Floats) -> Floats:
     theta_D3 = np.tile([0.0, 1.0, 0.0], (len(counts_DC), 1))
     for _ in range(_ITERATIONS):
         q_DJ = expit(theta_D3 @ basis_J3.T)
-        fitted_DC = np.einsum("dcj,dj->dc", posterior_DCJ, q_DJ)
-        slopes_DC3 = np.einsum("dcj,djk->dck", posterior_DCJ, (q_DJ * (1 - q_DJ))[:, :, None] * basis_J3)
+        slopes_DJ3 = (q_DJ * (1 - q_DJ))[:, :, None] * basis_J3
+        fitted_DC, slopes_DC3 = (posterior_DCJ @ q_DJ[:, :, None])[:, :, 0], posterior_DCJ @ slopes_DJ3
         weights_DC = counts_DC / np.maximum(fitted_DC * (1 - fitted_DC), 0.004)
-        left_D33 = np.einsum("dck,dc,dcl->dkl", slopes_DC3, weights_DC, slopes_DC3) + penalty_33
-        right_D3 = np.einsum("dck,dc->dk", slopes_DC3, weights_DC * (rates_DC - fitted_DC)) - theta_D3 @ penalty_33
-        change_D3 = np.linalg.solve(left_D33, right_D3[:, :, None])[:, :, 0]
+        weighted_D3C = slopes_DC3.transpose(0, 2, 1) * weights_DC[:, None, :]
+        left_D33 = weighted_D3C @ slopes_DC3 + penalty_33
+        right_D31 = weighted_D3C @ (rates_DC - fitted_DC)[:, :, None] - (theta_D3 @ penalty_33)[:, :, None]
+        change_D3 = np.linalg.solve(left_D33, right_D31)[:, :, 0]
         theta_D3 = theta_D3 + change_D3 / np.maximum(1.0, np.abs(change_D3).max(axis=1, keepdims=True))
     return theta_D3
 
@@ -162,7 +163,7 @@ def _concluded(fit: Curves, resamples: Curves, *, delta: float, problems: int) -
     rates_J = expit(_X_J[inside_J])
     gains_J, gains_DJ = fit.gains_DJ[0, inside_J], resamples.gains_DJ[:, inside_J]
     low_J, high_J = np.quantile(gains_DJ, [0.025, 0.975], axis=0)
-    curve = np.stack([rates_J, rates_J + gains_J, gains_J, low_J, high_J]).T
+    curve = np.stack([rates_J, rates_J + gains_J, gains_J, low_J, high_J]).T[:: max(1, len(rates_J) // SHOWN)]
     return crossing.concluded(
         VIEW,
         f"a gain of {100 * delta:.3g} points",

@@ -20,13 +20,14 @@ from harness.report.page import Section
 from harness.report.results import FOCUS, STANDARD, Results
 
 MOST = 5  # methods in the figure
+FEWEST = 10  # test problems
 TABLED = 16  # methods in the table: every one takes thousands of fits
 CAPTION = (
     "Fitted gain against the base's pass rate on a problem (through the noise of the draws that measure it), bands are 95 % intervals over "
     "problems and seeds; the dashed line is the margin. Where a curve lies below it, the method does not pay at that pass rate. At high pass "
     "rates the gain has to fall: nothing is left to gain."
 )  # fmt: skip
-EMPTY = "The base has no draws for bins in this run, or solves all its test problems equally often: there is no pass rate to break even at."
+EMPTY = "The base has no draws for bins in this run, or solves all its test problems equally often, or the test problems are too few: there is no pass rate to break even at."
 HEAD = ("method", "gain to reach", "break-even", "95 % interval")
 
 
@@ -59,10 +60,16 @@ def rows(found: Results) -> list[Found]:
     made, changing = [], {row["method"] for row in found.aggregate if row["ci_low"] != ""}
     for method in charts.chosen({name: "" for name in found.methods}, (FOCUS, STANDARD), TABLED):
         if method in changing:
-            for margin in margins(found):
-                at = within.break_even(found, method, delta=margin.delta)
-                made += [Found(found.label(method), margin, at)] if at is not None else []
+            goals = margins(found)
+            broken = of(found, method, deltas=[margin.delta for margin in goals])
+            made += [Found(found.label(method), margin, at) for margin, at in zip(goals, broken, strict=False)]
     return made
+
+
+def of(found: Results, method: str, *, deltas: Sequence[float] = (crossing.DELTA,)) -> Sequence[BreakEven]:
+    """One for each of `deltas`; none below FEWEST test problems, where there is no curve to fit."""
+    problems = len(found.finished[method, 0].evaluation.sampled.problem_ids)
+    return within.break_evens(found, method, deltas=deltas) if problems >= FEWEST else []
 
 
 def curve(made: Sequence[Found]) -> list[dict[str, Any]]:
@@ -84,7 +91,7 @@ def figure(found: Results, made: Sequence[Found]) -> Figure:
     told = charts.tooltip("method:N", "rate:Q=base pass rate", "gain:Q", "low:Q=from", "high:Q=to")
     color, data = charts.color(colors), charts.over()
     band = data.mark_area(opacity=0.12).encode(x=x, y="low:Q", y2="high:Q", color=color)
-    line = data.mark_line(point=altair.OverlayMarkDef(size=26)).encode(
+    line = data.mark_line(point=altair.OverlayMarkDef(size=8)).encode(
         x=x, y=altair.Y("gain:Q", title=None), color=color, tooltip=told
     )
     layers = [charts.rule_at(crossing.DELTA), band, line]
@@ -103,7 +110,7 @@ def section(found: Results, made: Sequence[Found]) -> Section:
         "rates that were seen. Across runs of different base pass rates: harness report RUN RUN ..."
     )
     top = "".join(
-        page.lead(f"{one.method}, at a gain of {one.margin.what}: {one.at.words}")
+        page.lead(f"{one.method}, at a gain of {one.margin.what}: {one.at.words}.")
         for one in made
         if one.method == FOCUS
     )

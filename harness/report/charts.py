@@ -4,7 +4,7 @@ Does: give methods their colours; render panels with vl-convert, without a brows
 make the HTML that shows the SVG, and carries the specification from which page.js makes it interactive.
 Doesn't: know what a figure shows.
 
-A panel is an Altair chart over the data set ROWS. In a file, panels stand side by side; in the page they wrap.
+A panel holds layers made with Altair over the data set ROWS. In a file, panels stand side by side; in the page they wrap.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from harness import store
 
 Chart: TypeAlias = altair.TopLevelMixin
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
+Panel: TypeAlias = dict[str, Any]  # Vega-Lite of one view
 
 ROWS = "rows"
+TOP_LEVEL = ("$schema", "config", "datasets")
 INK, PAPER = "#24292f", "#ffffff"  # in files; the page puts its own colours there
 COLORS = {
     "base": "#7d868f", "base_tempered": "#a08c74", "one_shot": "#1f7fd6", "one_shot_k": "#0e9fb0", "grpo": "#e06c10",
@@ -50,7 +52,7 @@ class Figure(NamedTuple):
     """`shown` are the rows that are drawn, `rows` those in the CSV; `colors` are the legend, of values of `field`."""
 
     name: str
-    panels: Sequence[Chart]
+    panels: Sequence[Panel]
     rows: Rows
     shown: Rows
     colors: Mapping[str, str]
@@ -78,9 +80,15 @@ def shapes(runs: Sequence[str]) -> dict[str, altair.Shape]:
     return {"shape": altair.Shape("run:N", title=None, scale=scale, legend=legend)} if 1 < len(known) <= SHAPES else {}
 
 
-def panel(title: str, *layers: altair.Chart, width: int = PANEL["width"], height: Any = PANEL["height"]) -> Chart:
-    """Layers under a title that stands in for that of the y axis."""
-    return altair.layer(*layers).properties(width=width, height=height, title=altair.Title(title))
+def panel(title: str, *layers: altair.Chart, width: int = PANEL["width"], height: Any = PANEL["height"]) -> Panel:
+    """Layers under a title that stands in for that of the y axis.
+
+    Put together here: altair.layer copies every layer several times over, which is most of what a page would cost.
+    """
+    drawn = [{k: v for k, v in layer.to_dict(validate=False).items() if k not in TOP_LEVEL} for layer in layers]
+    inherited = [{k: v for k, v in layer.items() if k != "data" or v != {"name": ROWS}} for layer in drawn]
+    tall = height.to_dict() if isinstance(height, altair.Step) else height
+    return {"data": {"name": ROWS}, "layer": inherited, "width": width, "height": tall, "title": {"text": title}}
 
 
 def over() -> altair.Chart:
@@ -133,10 +141,9 @@ def config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def specification(charts: Sequence[Chart], shown: Rows) -> dict[str, Any]:
+def specification(panels: Sequence[Panel], shown: Rows) -> dict[str, Any]:
     """Vega-Lite of the panels side by side, with their data."""
-    spec: dict[str, Any] = altair.hconcat(*charts).to_dict(validate=False)
-    return {**spec, "config": config(), "datasets": {ROWS: plain(shown)}}
+    return {"$schema": altair.SCHEMA_URL, "config": config(), "hconcat": list(panels), "datasets": {ROWS: plain(shown)}}
 
 
 def plain(rows: Rows) -> list[dict[str, Any]]:

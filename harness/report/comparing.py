@@ -16,7 +16,7 @@ import altair
 
 from harness import console, leaderboard, store
 from harness.leaderboard import Row
-from harness.passrates import across, signals, within
+from harness.passrates import across, signals
 from harness.report import break_evens, charts, costs, grids, page, pass_rates, results, steps, summary
 from harness.report.charts import Figure
 from harness.report.page import Section
@@ -120,11 +120,11 @@ def _line(run: Run) -> list[str]:
     base = next(r for r in found.aggregate if r["method"] == "base" and r["test_benchmark"] == test)
     signal = [one for one in signals.rows(found) if one.method == FOCUS]
     pair = [grids.spread(p["delta"], p["ci_low"], p["ci_high"]) for p in found.pairs if p["other"] == STANDARD]
-    at = within.break_even(found, FOCUS) if own else None
+    at = break_evens.of(found, FOCUS) if own else []
     seen = summary.detectable(found)
     return [
         run.label, f"{row['domain']} / {test}", str(spec["budget"]), console.number(base["pass@1"]), _mean([s.pass_rate for s in signal]),
-        own, standard, *(pair or [""]), break_evens.cells(at)[0] if at else "", f"{seen.effect:.3f}" if seen else "",
+        own, standard, *(pair or [""]), break_evens.cells(at[0])[0] if at else "", f"{seen.effect:.3f}" if seen else "",
         _mean([s.dead for s in signal]), _mean([s.snr for s in signal]), str(spec["seeds"]), str(row["model"]), data,
         f"{len(found.missing)} results missing" if found.missing else "done",
     ]  # fmt: skip

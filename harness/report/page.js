@@ -13,7 +13,7 @@
   }
 
   function own(spec, panel, field) {
-    const made = { ...panel, data: panel.data || spec.data, width: "container", config: { ...spec.config, background: null, font: "system-ui, sans-serif" }, datasets: spec.datasets };
+    const made = { ...panel, width: "container", config: { ...spec.config, background: null, font: "system-ui, sans-serif" }, datasets: spec.datasets };
     made.autosize = { type: "fit-x", contains: "padding" };
     if (!field) return made;
     made.params = [...(panel.params || []), { name: "hidden", value: [] }];

@@ -127,7 +127,7 @@ def sentences(
 ) -> list[str]:
     """What a reader should know besides the verdict, plain text."""
     own = [
-        f"Break-even of {one.method} at a gain of {one.margin.what}: {one.at.words}"
+        f"Break-even of {one.method} at a gain of {one.margin.what}: {one.at.words}."
         for one in broken
         if one.method == FOCUS
     ]

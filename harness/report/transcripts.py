@@ -45,7 +45,7 @@ class Said(NamedTuple):
 
 
 def section(found: Results) -> Section:
-    said = {method: texts for method in _methods(found) if (texts := _completions(found, method))}
+    said = {method: texts for method in _methods(found) if (texts := completions(found, method))}
     if "base" not in said or len(said) < 2:
         return Section("transcripts", "Transcripts", "", EMPTY)
     problems = picked(_problems(found), said)
@@ -69,7 +69,7 @@ def _problems(found: Results) -> list[Problem]:
     return next(iter(found.tests.values()))
 
 
-def _completions(found: Results, method: str) -> dict[str, Said]:
+def completions(found: Results, method: str) -> dict[str, Said]:
     """By problem id; empty where the folder has none."""
     if not drawn.known(found):
         return {}

@@ -217,7 +217,7 @@ class Valued(NamedTuple):
     values_BT: torch.Tensor
 
 
-def valued(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets, head_H: torch.Tensor) -> Valued:
+def valued(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets, *, head_H: torch.Tensor) -> Valued:
     """As `predictions`, with what a value head says."""
     with critic.reading(module, head_H) as seen:
         logits_MV, position_BT = predictions(model, module, micro, goal)
@@ -247,7 +247,7 @@ def token_batch(
     if head_H is None or "value" not in needs:
         logits_MV, position_BT = predictions(model, module, micro, goal)
     else:
-        logits_MV, position_BT, values_BT = valued(model, module, micro, goal, head_H)
+        logits_MV, position_BT, values_BT = valued(model, module, micro, goal, head_H=head_H)
     logprobs_MV = log_softmax(logits_MV, temperature)
     return TokenBatch(
         logprobs_BT=logprobs_MV[position_BT, goal.tokens_BT],

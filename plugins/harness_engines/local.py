@@ -166,7 +166,7 @@ class Local:
             for micro in self._microbatches(list(batch.read(index)), unit="rollout"):
                 goal = forward.targets(self.model, micro.rollouts)
                 values_BT = (
-                    forward.valued(self.model, module, micro, goal, weights[critic.HEAD]).values_BT.cpu().numpy()
+                    forward.valued(self.model, module, micro, goal, head_H=weights[critic.HEAD]).values_BT.cpu().numpy()
                 )
                 for r, values_T in zip(micro.rollouts, values_BT, strict=True):
                     found[r.problem_id, r.sample_idx] = values_T[: len(r.completion_tokens)].copy()

@@ -30,7 +30,10 @@ def test_the_monotone_curve_pools_what_goes_down() -> None:
     assert falling.tolist() == [2.5] * 4
 
 
-@pytest.mark.parametrize(("exponent", "words"), [(0.0, "p alone"), (1.0, "N p"), (0.5, "neither clearly")])
+@pytest.mark.parametrize(
+    ("exponent", "words"),
+    [(0.0, "p orders better"), (1.0, "N p orders better"), (0.5, "neither clearly orders better")],
+)
 def test_gains_of_a_known_order_are_told(exponent: float, words: str) -> None:
     found = ordering.ordering(made(lambda p, n: 0.1 * math.log(p * n**exponent), noise=0.005))
     assert found is not None
@@ -47,6 +50,9 @@ def test_noise_is_ordered_by_neither() -> None:
     assert 0.025 < found.correct_better < 0.975
     assert min(found.by_rate, found.by_correct) > 0.8, "other bases predict nothing: no curve fits its own points here"
     assert found.high - found.low >= 0.5
+    opposite = ordering.ordering(made(lambda p, _: -p))
+    assert opposite is not None
+    assert opposite.sentence.startswith("neither orders them"), "rising curves predict worse than the mean does"
 
 
 def test_a_base_is_predicted_from_the_others_alone() -> None:

@@ -111,8 +111,8 @@ def test_the_words_are_those_of_made_up_gains() -> None:
         for p in (0.001, 0.01, 0.05, 0.2, 0.5) for n in (128, 2048, 32768)
     ]  # fmt: skip
     gain, share, *_ = tabular_gains.sentences(rows)
-    assert gain.startswith("tabular, level, gain: p alone")
-    assert share.startswith("tabular, level, share of infinite N's gain: N p")
+    assert gain.startswith("tabular, level, gain: p orders better")
+    assert share.startswith("tabular, level, share of infinite N's gain: N p orders better")
     broken = [{**row, "gain": 0.04 * row["p"] * row["budget"]} for row in rows]
     assert tabular_gains.break_evens(broken) == ["tabular, level, N = 128: break-even p = 0.0038, N p = 0.49"], (
         "larger budgets reach .02 below the grid"

@@ -54,9 +54,8 @@ class Ordering(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        words = (
-            "N p" if self.correct_better > 0.975 else "p alone" if self.correct_better < 0.025 else "neither clearly"
-        )
+        better = "N p" if self.correct_better > 0.975 else "p" if self.correct_better < 0.025 else "neither clearly"
+        words = f"{better} orders better" if min(self.by_rate, self.by_correct) < 1.0 else "neither orders them"
         return (
             f"{words}: predicted from other bases, a curve in p leaves {self.by_rate:.0%} of the variance, one in N p "
             f"{self.by_correct:.0%} (N p better in {self.correct_better:.0%} of resamples); best exponent of N "

@@ -21,9 +21,11 @@ from harness.report import charts, low_rates
 from harness.report.charts import Chart
 
 NAME = f"gain-by-{low_rates.ALONG}"
+MOST = 1.5  # share above which a point stands at the edge: the quotient of two noisy gains has no end
 GAIN, SHARE = "gain in pass@1, 95 % interval", "share of the gain of most rollouts"
 RATE, CORRECT = "p, pass rate of the batch (log)", "N p, expected correct rollouts (log)"
 PANELS = (("p", RATE, "gain", GAIN), ("correct", CORRECT, "gain", GAIN), ("correct", CORRECT, "share", SHARE))
+SCALES = {"gain": altair.Scale(), "share": altair.Scale(domain=[0.0, MOST], clamp=True)}
 SCALE = 1.0  # of the PNG, which is kept in git
 
 
@@ -46,7 +48,7 @@ def _panel(found: Sequence[Mapping[str, Any]], field: str, title: str, value: st
     data = altair.Chart(altair.Data(values=shown))
     axis = altair.Axis(grid=False, tickCount=6, format="~g")
     x = altair.X(f"{field}:Q", title=title, axis=axis, scale=altair.Scale(type="log", nice=False, padding=12))
-    y = altair.Y(f"{value}:Q", title=name)
+    y = altair.Y(f"{value}:Q", title=name, scale=SCALES[value])
     color = altair.Color("rollouts:N", title="rollouts", sort=budgets, scale=altair.Scale(scheme="viridis"))
     marks = [
         _rule(0.0, [4, 4]),

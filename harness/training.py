@@ -53,7 +53,7 @@ class StageTrainer:
         self._folder = f"{folder}/trainer"
         self._engine_trainer: Trainer | None = None
         self._kept: set[int] = set()
-        self._written = 0
+        self._written = self._valued = 0
         self.steps = 0
         self.policy = policy
 
@@ -73,7 +73,8 @@ class StageTrainer:
 
         The file stays, so that a resumed run gives the batch the same credits.
         """
-        path = self._run.root / f"{self._folder}/values-{self.steps:04d}.safetensors"
+        self._valued += 1  # draws that taught nothing have no step between them
+        path = self._run.root / f"{self._folder}/values-{self._valued:04d}.safetensors"
 
         def work() -> tuple[str, Cost]:
             watch, live = Stopwatch(), self._live()

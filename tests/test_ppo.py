@@ -22,7 +22,7 @@ from test_hf import PROMPTS, drawn, make_engine, plain_logprobs
 from test_objectives import LENGTHS, batch
 from transformers import AutoModelForCausalLM
 
-from harness import crediting, directing, seeds, store
+from harness import crediting, directing, leaderboard, pipeline, plugins, seeds, store
 from harness.contracts import Credit, Optimizer
 from harness.crediting import Values
 from harness.errors import HarnessError, UsageError
@@ -373,16 +373,23 @@ def run(tmp_path: Path, *sets: str, **changes: Any) -> tuple[Mapping[str, Any], 
 
 
 def test_it_learns_and_spends_the_budget(tmp_path: Path) -> None:
-    row, finished = run(tmp_path)
+    """Two passes over two minibatches of each of eight draws."""
+    row, finished = run(tmp_path, "method.ppo.gae_lambda=0.9")
     assert row["ci_low"] > 0
-    assert (row["train_rollouts"], row["updates"], len(finished.trained)) == (256, 8, 8)
-    assert np.mean([step.pass_rate for step in finished.trained[-3:]]) > finished.trained[0].pass_rate
+    assert (row["train_rollouts"], row["updates"], len(finished.trained)) == (256, 32, 32)
+    assert np.mean([step.pass_rate for step in finished.trained[-8:]]) > finished.trained[0].pass_rate
 
 
-def test_epochs_and_minibatches_reuse_a_draw(tmp_path: Path) -> None:
-    row, finished = run(tmp_path, "method.ppo.updates_per_batch=2", "method.ppo.epochs=2", "method.ppo.gae_lambda=0.9")
-    assert (row["train_rollouts"], row["updates"]) == (256, 32)
-    assert len(finished.trained) == 32
+def test_a_journal_with_draws_that_taught_nothing_replays(tmp_path: Path) -> None:
+    """Between such draws there is no step, and yet each has values of its own."""
+    sets = (*SPEC, "method.ppo.steps=16", "evaluation.problems=10")
+    root, rows = execute(small_spec(*sets, methods=["ppo"], model="tabular:.05"), tmp_path)
+    (root / "methods/ppo/0/scores.json").unlink()
+    again = pipeline.execute(root, plugins.load({}), progress=lambda *_: None)
+    before, after = (next(r for r in found if (r["method"], r["seed"]) == ("ppo", 0)) for found in (rows, again))
+    assert 0 < before["updates"] < 64
+    for column in set(leaderboard.COLUMNS) - set(leaderboard.UNCOMPARED):
+        assert str(after[column]) == str(before[column]), column
 
 
 def test_a_base_without_a_success_is_no_signal(tmp_path: Path) -> None:

@@ -19,6 +19,18 @@ Departures, numbered:
 4. A draw whose rewards are all equal is no update: whitened, its advantages would be the head's own errors.
 5. One AdamW holds policy and head (`critic_lr`), and the norm that is clipped is that of both gradients.
 6. The checkpoint is chosen on a selection split, as in grpo.
+
+Tried on the embedded model (N = 4,096, seed 0, 32 draws, lr 3e-4), six runs in all; base .223 on code and .216 on math, grpo .807
+and .679 (32 updates):
+
+| domain | epochs x minibatches | gae_lambda | critic_lr | updates | pass@1 | greedy |
+|--------|----------------------|------------|-----------|---------|--------|--------|
+| code   | 1 x 1                | 1          | 1e-3      | 32      | .879   | 1.000  |
+| code   | 1 x 1                | .95        | 1e-3      | 32      | .820   | .977   |
+| code   | 2 x 2                | 1          | 1e-3      | 128     | .886   | .953   |
+| math   | 1 x 1                | 1          | 1e-3      | 32      | .620   | .777   |
+| math   | 2 x 2                | 1          | 1e-3      | 128     | .669   | .733   |
+| math   | 2 x 2                | 1          | 3e-3      | 128     | .663   | .717   |
 """
 
 from __future__ import annotations
@@ -51,6 +63,8 @@ class Ppo:
         "value_clip": 0.2,
         "critic_lr": 1e-3,
         **grpo.LOSS,
+        "updates_per_batch": 2,
+        "epochs": 2,
         **iterating.OPTIONS,
     }
 

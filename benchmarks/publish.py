@@ -22,6 +22,7 @@ from harness.report import formats, results, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 DOMAINS = ("math", "code", "arc")
+FIGURES = ("line_search", "training", "gain_by_pass_rate")
 HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
 
 
@@ -53,7 +54,7 @@ def finished_run(domain: str, *, seeds: int) -> Path:
 
 def keep_example(run: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    figures = [f"figures/{name}.{kind}" for name in ("line_search", "training") for kind in ("png", "csv")]
+    figures = [f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "csv")]
     for name in ("report.html", *figures, "spec.toml"):
         shutil.copyfile(run / name, folder / Path(name).name)
 

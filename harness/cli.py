@@ -19,6 +19,7 @@ import click
 
 from harness.authoring import check, new
 from harness.cli_diagnose import diagnose
+from harness.cli_report import report
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def main() -> None:
     """
 
 
-for command in (check, new, diagnose):
+for command in (check, new, diagnose, report):
     main.add_command(command)
 
 
@@ -133,19 +134,6 @@ def resume(folder: Path, workers: int | None, jobs: int | None, quiet: bool) -> 
     if not (folder / "spec.toml").exists():
         raise UsageError(f"{folder} is no run folder (no spec.toml). Runs are made by `harness run`.")
     _execute(folder, plugins.load(), quiet=quiet, workers=workers or 0)
-
-
-@main.command()
-@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def report(folders: tuple[Path, ...]) -> None:
-    """Write report.html into each run folder again; a suite's folder stands for its runs."""
-    from harness import plugins, suiting
-    from harness.report import html
-
-    found = plugins.load()
-    for folder in folders:
-        for root in suiting.run_folders(_finished(folder)):
-            click.echo(str(html.write(root, found)))
 
 
 @main.command(name="leaderboard")

@@ -176,17 +176,17 @@ def _write(
     return replace(source, id=digest[:16], kind=kind, norm=norm, path=out, digest=digest)
 
 
-def _per_tensor(gradient: Array, weight_norm: float) -> Array:
+def per_tensor(gradient: Array, weight_norm: float) -> Array:
     norm = float(np.linalg.norm(gradient))
     return gradient * gradient.dtype.type(weight_norm / norm) if norm > 0 else gradient
 
 
 def _orthogonal(gradient: Array, weight_norm: float) -> Array:
     if gradient.ndim != 2:
-        return _per_tensor(gradient, weight_norm)
+        return per_tensor(gradient, weight_norm)
     left, singular, right = np.linalg.svd(gradient, full_matrices=False)
     kept = singular > singular.max(initial=0.0) * 1e-6  # null directions of g carry no sign of their own
-    return _per_tensor((left * kept) @ right, weight_norm)
+    return per_tensor((left * kept) @ right, weight_norm)
 
 
 def _adam(gradients: Mapping[str, Array], raw: Direction, root: Path) -> dict[str, Array]:
@@ -210,7 +210,7 @@ def _lora(gradient: Array, name: str, *, rank: int, seed: int) -> Array:
 
 _TRANSFORMS: Mapping[str, Callable[[Array, float], Array]] = {
     "raw": lambda gradient, _: gradient,
-    "per_tensor": _per_tensor,
+    "per_tensor": per_tensor,
     "sign": lambda gradient, _: np.sign(gradient),
     "orthogonal": _orthogonal,
 }

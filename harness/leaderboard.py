@@ -137,14 +137,9 @@ def compared(first_SP: Floats, second_SP: Floats, *, seed: int = 0) -> Compariso
     if len(first_SP) == 1:
         only = stats.paired_bootstrap(first_SP[0], second_SP[0], seed=seed)
         return Comparison(only.delta, only.low, only.high, p_value, only.too_few)
-    kept = [~(np.isnan(first_P) | np.isnan(second_P)) for first_P, second_P in zip(first_SP, second_SP, strict=True)]
-    pairs = [(f[k], s[k]) for f, s, k in zip(first_SP, second_SP, kept, strict=True)]
-    too_few = any(stats.too_few(first_P, second_P) for first_P, second_P in pairs)
-    differences = [second_P - first_P for first_P, second_P in pairs]
-    deltas = [float(d_P.mean()) if d_P.size else math.nan for d_P in differences]
-    ses = [stats.clustered_se(d_P) for d_P in differences]
-    combined = stats.combine_seeds(deltas, ses, problems=len(differences[0]))
-    return Comparison(combined.delta, combined.low, combined.high, p_value, too_few)
+    found = stats.over_seeds(second_SP - first_SP)
+    too_few = any(stats.too_few(*both) for both in map(_known, first_SP, second_SP))
+    return Comparison(found.delta, max(-1.0, found.low), min(1.0, found.high), p_value, too_few)
 
 
 def _gain(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Row:
@@ -158,7 +153,10 @@ def _gain(pairs: Sequence[tuple[Score, Score]], *, seed: int = 0) -> Row:
 
 def paired_rates(base: Score, method: Score) -> tuple[Floats, Floats]:
     """Per-problem accuracies of both, on the problems where both have a verdict."""
-    left_P, right_P = stepping.rates(base), stepping.rates(method)
+    return _known(stepping.rates(base), stepping.rates(method))
+
+
+def _known(left_P: Floats, right_P: Floats) -> tuple[Floats, Floats]:
     both = ~(np.isnan(left_P) | np.isnan(right_P))
     return left_P[both], right_P[both]
 
@@ -213,8 +211,12 @@ def _cell(value: Any) -> Any:
 
 
 def read_csv(path: Path) -> list[Row]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return of_csv(path.read_text(encoding="utf-8"))
+
+
+def of_csv(text: str) -> list[Row]:
+    """Rows as a reader of leaderboard.csv sees them: every value is text."""
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:

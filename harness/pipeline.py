@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from harness import config, directing, evaluating, leaderboard, provenance, selecting, store
 from harness.budget import Cost
 from harness.config import RunSpec
-from harness.contracts import Domain, Engine, Method
+from harness.contracts import Displacement, Domain, Engine, Method
 from harness.errors import NoSignal, UnknownName, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
@@ -28,7 +28,7 @@ from harness.lending import Lender
 from harness.plugins import Plugins
 from harness.run import Notify, Progress, Run
 from harness.stages import Stages
-from harness.types import Contender, Direction, Score, Search, TrainStep
+from harness.types import Contender, Direction, Policy, Score, Search, TrainStep
 from harness.verifying import VerifierPool
 
 USES = "uses"  # the option of a variant that names the method it is one of
@@ -128,7 +128,7 @@ def execute(
         finished: dict[str, list[Finished]] = {name: [] for name in methods}
         for part in parts(spec):
             finished[part.method].append(_finish(run, part, methods[part.method], options[part.method]))
-        rows = _rows(run, methods, finished, manifest)
+        rows = rows_of(manifest, finished, run.engine.displacement)
     store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows))
     _notify(plugins, root, "harness_run_finished", run=root, rows=rows)
     return rows
@@ -262,33 +262,42 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
     return finished
 
 
-def _rows(
-    run: Run, methods: Mapping[str, Method], finished: Mapping[str, Sequence[Finished]], manifest: Mapping[str, Any]
+def rows_of(
+    manifest: Mapping[str, Any],
+    finished: Mapping[str, Sequence[Finished]],
+    displaced: Callable[[Policy], Displacement],
 ) -> list[Row]:
+    """Rows of what each method has finished, seed by seed from the first one; methods without any have none.
+
+    `manifest` is the run's, `displaced` tells how far a policy is from its base.
+    """
     rows: list[Row] = []
     for test, data_hash in manifest["tests"].items():
         on = {**manifest["row"], "test_benchmark": test, "data_hash": data_hash}
         bases = [done.tests[test].evaluation for done in finished["base"]]
-        for name, method in methods.items():
-            shared = {**on, "method": name, "method_version": method.version}
+        for name, every in finished.items():
+            shared = {**on, "method": name, "method_version": manifest["methods"][name]}
             own, pairs = [], []
-            for seed, (done, base) in enumerate(zip(finished[name], bases, strict=True)):
-                own.append(leaderboard.row_of(shared, _outcome(run, done, test), base, seed=seed))
+            for seed, (done, base) in enumerate(zip(every, bases, strict=False)):
+                outcome = _outcome(manifest["spec"], done, test, displaced)
+                own.append(leaderboard.row_of(shared, outcome, base, seed=seed))
                 pairs.append((base.sampled, done.tests[test].evaluation.sampled))
-            rows += [*own, leaderboard.aggregate(own, pairs)]
+            rows += [*own, leaderboard.aggregate(own, pairs)] if own else []
     return rows
 
 
-def _outcome(run: Run, done: Finished, test: str) -> Outcome:
+def _outcome(
+    spec: Mapping[str, Any], done: Finished, test: str, displaced: Callable[[Policy], Displacement]
+) -> Outcome:
     given = done.contender.temperature
     return Outcome(
         status=done.status,
         evaluation=done.tests[test].evaluation,
         search=done.search,
         direction=done.direction,
-        displacement=run.engine.displacement(done.contender.policies[0]),
-        temperature=run.spec.sampling.temperature if given is None else given,
-        samples=done.contender.n or run.spec.evaluation.samples,
+        displacement=displaced(done.contender.policies[0]),
+        temperature=spec["sampling"]["temperature"] if given is None else given,
+        samples=done.contender.n or spec["evaluation"]["samples"],
         cost=Cost(**done.cost).plus(Cost(**done.tests[test].cost)),  # type: ignore[arg-type]
         oracle=done.contender.combine == "oracle",
     )

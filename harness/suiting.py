@@ -5,13 +5,17 @@ Doesn't: run anything (conducting.py) or print tables (report/suites.py).
 
 A suite file: `summary`; `figure`, what its figure has along x; `[[prepare]]` tables {module, arguments, makes};
 `[shared]`, spec keys of every run; `[grid]`, which gives an axis its list of values. An axis is a spec key, dotted or
-nested, or several with commas between, whose values are lists of one for each. Runs are the product of the axes in
-file order, the last one fastest. The suite's folder is named by its expanded specs, so the same command continues it.
+nested, or several with commas between, whose values are lists of one for each. "NAME: keys" gives an axis a name of
+its own; the first entry of each of its values then is what that value is called. Runs are the product of the axes in
+file order, the last one fastest. `{domain}` in a model or a preparation stands for the domain: a preparation that says
+it is made once for each of the grid. The suite's folder is named by its expanded specs, so the same command continues
+it.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 import re
@@ -26,7 +30,8 @@ from harness.errors import UnknownName, UsageError
 
 BUILT_IN = Path(__file__).parent / "suites"
 KEYS = ("summary", "figure", "prepare", "shared", "grid")
-FIGURES = ("updates", "budget", "base")  # what a suite's figure may have along x
+FIGURES = ("updates", "budget", "base", "pass_rate")  # what a suite's figure may have along x
+EACH = "{domain}"
 OWN_FILES = {"suite.toml", "suite.json"}
 LABEL = 40  # longest part of a folder name that one axis may take
 
@@ -40,6 +45,10 @@ class Prepare(NamedTuple):
 
     def __str__(self) -> str:
         return " ".join(("python -m", self.module, *self.arguments))
+
+    def of(self, domain: str) -> Prepare:
+        arguments = tuple(argument.replace(EACH, domain) for argument in self.arguments)
+        return Prepare(self.module, arguments, self.makes.replace(EACH, domain))
 
 
 class Point(NamedTuple):
@@ -93,7 +102,8 @@ def load(name: str, *, domain: str | None, changes: Mapping[str, Any], sets: Seq
     _refuse_axes(axes, [*given, *(text.partition("=")[0].strip() for text in sets)])
     if given or sets:
         points = _expand({**shared, **given}, _limited(axes, domain), domain, sets)
-    return Suite(path.stem, str(path), text, values.get("figure", ""), prepare, tuple(points))
+    made = tuple(dict.fromkeys(one.of(point.spec.domain) for one in prepare for point in points))
+    return Suite(path.stem, str(path), text, values.get("figure", ""), made, tuple(points))
 
 
 def _find(name: str) -> Path:
@@ -139,14 +149,21 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, lis
         elif not isinstance(value, list) or not value:
             raise UsageError(f"grid.{prefix}{key} must be a list of values, got {value!r}")
         else:
-            count = len(_keys(key))
+            count = len(_keys(key)) + bool(_own_name(key))
             if count > 1 and not all(isinstance(item, list) and len(item) == count for item in value):
-                raise UsageError(f'grid."{prefix}{key}" sets {count} keys: each of its values is a list of {count}')
+                raise UsageError(
+                    f'grid."{prefix}{key}" sets {len(_keys(key))} keys: each of its values is a list of {count}'
+                )
             yield f"{prefix}{key}", value
 
 
 def _keys(axis: str) -> list[str]:
-    return [key.strip() for key in axis.split(",")]
+    return [key.strip() for key in axis.rpartition(":")[2].split(",")]
+
+
+def _own_name(axis: str) -> str:
+    """The name in front of the keys; empty where the first key names the axis."""
+    return axis.rpartition(":")[0].strip()
 
 
 def _limited(axes: Mapping[str, list[Any]], domain: str | None) -> dict[str, list[Any]]:
@@ -175,11 +192,13 @@ def _expand(
     for chosen in itertools.product(*(range(len(values)) for values in axes.values())):
         values, own = copy.deepcopy(dict(shared)), dict(zip(axes, chosen, strict=True))
         for axis, index in own.items():
-            value, keys = axes[axis][index], _keys(axis)
-            for key, item in zip(keys, value if len(keys) > 1 else [value], strict=True):
+            for key, item in zip(_keys(axis), _items(axis, axes[axis][index]), strict=True):
                 _assign(values, key, item)
         spec = config.load(None if "domain" in axes else domain, file=None, changes=values, sets=sets)
-        varying = {_keys(axis)[0]: labels[axis][index] for axis, index in own.items() if axis in labels}
+        spec = dataclasses.replace(spec, model=spec.model.replace(EACH, spec.domain))
+        varying = {
+            _own_name(axis) or _keys(axis)[0]: labels[axis][index] for axis, index in own.items() if axis in labels
+        }
         place = ",".join(_safe(f"{axis}={label}") for axis, label in varying.items()) or "run"
         points.append(Point(f"{place}-{spec.hash}", varying, spec))
     if len({point.spec.hash for point in points}) < len(points):
@@ -188,8 +207,15 @@ def _expand(
 
 
 def _first(axis: str, values: Sequence[Any]) -> Sequence[Any]:
-    """What names the values of an axis: those of its first key."""
-    return [value[0] for value in values] if len(_keys(axis)) > 1 else values
+    """What names the values of an axis: their own labels, or the values of its first key."""
+    return [value[0] for value in values] if _own_name(axis) or len(_keys(axis)) > 1 else values
+
+
+def _items(axis: str, value: Any) -> list[Any]:
+    """What a value of the axis gives each of its keys."""
+    if _own_name(axis):
+        return list(value[1:])
+    return list(value) if len(_keys(axis)) > 1 else [value]
 
 
 def _assign(values: dict[str, Any], axis: str, value: Any) -> None:

@@ -30,6 +30,11 @@ SMALL = (
     "--set", "evaluation.problems=40", "--set", "evaluation.wide_samples=8",
 )  # fmt: skip
 
+# Nothing drawn for a report: for tests that count what an engine is asked for.
+PLAIN = (
+    "evaluation.wide_samples=0", "evaluation.seen_problems=0", "evaluation.bin_samples=0", "evaluation.candidate_methods=[]",
+)  # fmt: skip
+
 
 def small_spec(*sets: str, domain: str = "tabular", **changes: Any) -> RunSpec:
     """The spec of SMALL, with changes (keywords) and then sets ("a.b=c")."""

@@ -123,9 +123,9 @@ def test_junk_ends_in_time_and_is_never_right(junk: str) -> None:
              "1 2\n3 4\n\n" * 100_000, ("[1]" + " " * 50) * 20_000, "1\n" + "-|" * 500_000, "red " * 250_000]
 )  # fmt: skip
 def test_a_million_characters_take_no_time(junk: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert outcome(junk) != "correct"
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_row_becomes_a_problem() -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tabular_run import SMALL, finished, harness, invoke
+from tabular_run import PLAIN, SMALL, finished, harness, invoke
 
 from harness.config import DEFAULT_METHODS
 from harness.leaderboard import COLUMNS, read_csv
@@ -133,7 +133,8 @@ def test_dry_run_promises_what_the_run_does(tmp_path: Path) -> None:
 
 
 def test_dry_run_without_wide_draws(tmp_path: Path) -> None:
-    result = invoke("run", *SMALL, "--set", "evaluation.wide_samples=0", "--method", "one_shot", "--dry-run")
+    plain = [word for text in PLAIN for word in ("--set", text)]
+    result = invoke("run", *SMALL, *plain, "--method", "one_shot", "--dry-run")
     assert {name: counts[2] for name, counts in _planned(result.output).items()} == {"base": 200, "one_shot": 200}
 
 
@@ -187,16 +188,18 @@ def test_a_failed_resume_removes_nothing(tmp_path: Path) -> None:
 def test_an_unfinished_run_is_told_to_resume(tmp_path: Path) -> None:
     root = copied(tmp_path)
     (root / "leaderboard.csv").unlink()
-    result = invoke("report", str(root))
-    assert result.exit_code == 2
-    assert f"harness resume {root}" in result.stderr
+    shutil.rmtree(root / "methods")
+    for command in ("report", "leaderboard"):
+        result = invoke(command, str(root))
+        assert result.exit_code == 2
+        assert f"harness resume {root}" in result.stderr
 
 
 def test_interrupt_ends_in_130_and_resumes(tmp_path: Path) -> None:
     """A shell may start a background job with SIGINT ignored, so the program asks for it first."""
     program = "import signal; signal.signal(2, signal.default_int_handler); from harness.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "run", *SMALL, "--method", "one_shot"],
+        [sys.executable, "-c", program, "run", *SMALL, "--method", "one_shot", "--seeds", "3"],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from harness import leaderboard, plugins
 from harness.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-TAUGHT = ("quickstart.md", "methods.md", "methods-single-example.md", "diagnostics.md")
+TAUGHT = ("quickstart.md", "report.md", "methods.md", "methods-single-example.md", "diagnostics.md")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in TAUGHT)]
 COMMANDS = [
     line.partition("  #")[0].removeprefix(".venv/bin/").strip()
@@ -65,3 +65,24 @@ def test_every_option_of_every_method_is_documented() -> None:
         assert own, name
         for option in getattr(found.lookup("method", name).load(), "options", {}):
             assert any(re.search(rf"\b{option}\b", section) for section in own), f"{name}: {option}"
+
+
+def test_every_figure_of_the_report_is_explained() -> None:
+    """By the name of its file, in a section that says how not to misread it."""
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    sections = text.split("\n## ")[1:]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "harness" / "report").glob("*.py")]
+    names = {name for source in sources for name in re.findall(r'Figure\(\s*"(\w+)"', source)}
+    assert len(names) > 12
+    for name in names:
+        own = [section for section in sections if f"`{name}`" in section]
+        assert own, name
+        assert any("*Not to misread*" in section for section in own), name
+
+
+def test_pictures_of_the_docs_exist_and_are_small() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for link in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            picture = page.parent / link
+            assert picture.exists(), link
+            assert picture.parent.name != "images" or picture.stat().st_size < 200_000, link

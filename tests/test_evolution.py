@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from tabular_kit import flat
-from tabular_run import execute, small_spec
+from tabular_run import PLAIN, execute, small_spec
 
 from harness import directions, plugins, store
 from harness.contracts import Optimizer
@@ -162,7 +162,7 @@ def test_the_budget_is_spent_exactly_and_the_step_searched(tmp_path: Path) -> No
     found = plugins.load({})
     entry = found.registered["engine", "tabular"]
     found.registered["engine", "tabular"] = replace(entry, target=f"{__name__}:Counting")
-    sets = ("method.evolution.population=64", "method.evolution.sigma=0.2", "evaluation.wide_samples=0")
+    sets = ("method.evolution.population=64", "method.evolution.sigma=0.2", *PLAIN)
     root, rows = execute(small_spec(*sets, methods=("evolution",), budget=512), tmp_path, found=found)
     row: Row = next(row for row in rows if row["method"] == "evolution" and row["seed"] == 0)
     splits = {line["problem"].id: line["split"] for line in store.read_lines(root / "problems.jsonl")}

@@ -136,7 +136,7 @@ def test_nothing_is_shown_where_nothing_is_to_say(found: Results) -> None:
     """The tabular domain has one subject and no words, and these methods train nothing."""
     assert (subjects.rows(found), wording.rows(found), saturation.rows(found)) == ([], [], [])
     assert subjects.markdown(found) == wording.markdown(found) == saturation.markdown(found) == ""
-    page = pages.page(found, "")
+    page = pages.of_run(found)
     assert not any(title in page for title in TITLES)
 
 
@@ -147,8 +147,8 @@ def test_the_page_and_the_csv_hold_what_there_is(
     done = replace(own.finished["one_shot", 0], trained=trained([1.0] * 4, [1, 2, 3, 4]))
     own.finished["one_shot", 0] = done
     monkeypatch.setattr(wording, "rows", lambda _: [wording.Counted("base", 4, (1, 0, 2), 3)])
-    page = pages.page(own, "")
-    assert all(f"<h2>{title}</h2>" in page for title in TITLES)
+    page = pages.of_run(own)
+    assert all(f"<h3>{title}</h3>" in page for title in TITLES)
     monkeypatch.setattr(results, "load", lambda _: own)
     pages.write(tmp_path, plugins.load({}))
     with open(tmp_path / "figures/subjects.csv", newline="") as file:

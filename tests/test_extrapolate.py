@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tabular_run import execute, small_spec, temporary
+from tabular_run import PLAIN, execute, small_spec, temporary
 
 from harness import directions, plugins, seeds, store
 from harness.contracts import Optimizer
@@ -29,7 +29,7 @@ from harness_engines.hf import HfEngine
 from harness_engines.tabular import Tabular
 
 Arrays = dict[str, npt.NDArray[np.float32]]
-FAST = ("method.extrapolate.lr=0.05", "evaluation.wide_samples=0")
+FAST = ("method.extrapolate.lr=0.05", *PLAIN)
 SHAPES = {"matrix": (6, 5), "bias": (7,), "still": (3,)}
 
 

@@ -37,9 +37,12 @@ def test_format_alone_is_the_strict_gain_minus_the_lenient_one(found: Results) -
     (gain,) = formats.gains(found)
     assert gain.method == "one_shot"
     assert (gain.strict.delta, gain.free.delta, gain.alone) == (0.5, 0.25, 0.25)
-    assert formats.sentence(found) == (
-        "Judged without regard to format the gain is +0.250 (95 % interval +0.250 to +0.250): "
-        "format alone earned +0.250 of +0.500."
+    assert (
+        formats.sentence(found)
+        == (
+            "Judged without regard to format the gain is +0.250 (95 % interval +0.212 to +0.273): "  # equal everywhere: at most .025^(1/120) of problems could differ
+            "format alone earned +0.250 of +0.500."
+        )
     )
 
 

@@ -73,7 +73,7 @@ def test_a_gain_of_nothing_has_no_width() -> None:
     assert only["gain"] == only["ci_low"] == only["ci_high"] == 0
 
 
-@pytest.mark.parametrize("along", suiting.FIGURES)
+@pytest.mark.parametrize("along", frontier.ALONG)
 def test_the_figure_and_its_data_are_files_with_labelled_axes(along: str, tmp_path: Path) -> None:
     every = runs({"budget": "256"}, {"budget": "512"})
     path = frontier.write(every, tmp_path, along)

@@ -125,12 +125,8 @@ def test_aggregate_is_the_mean_with_seeds_in_the_interval() -> None:
     assert found["delta"] == pytest.approx((4 / 16 + 3 / 16) / 2)
     assert (found["train_rollouts"], found["test_problems"]) == (256, 4)
     d_SP = np.array([[1, 1, 2, 0], [0, 2, 1, 0]]) / 4
-    se2_problems = np.mean(d_SP.var(axis=1, ddof=1) / 4)
-    s2_seeds = d_SP.mean(axis=1).var(ddof=1) / 2
-    df = (se2_problems + s2_seeds) ** 2 / (se2_problems**2 / 3 + s2_seeds**2 / 1)
-    half = stats.student_t_quantile(0.975, df) * math.sqrt(se2_problems + s2_seeds)
-    assert found["ci_low"] == pytest.approx(found["delta"] - half)
-    assert found["ci_high"] == pytest.approx(found["delta"] + half)
+    interval = stats.over_seeds(d_SP)
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((interval.low, interval.high))
     assert found["p_value"] == pytest.approx(2 / 8), "sign flips of the seed-averaged differences"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tabular_kit import BASE, problems
-from tabular_run import small_spec
+from tabular_run import PLAIN, small_spec
 
 from harness import leaderboard, pipeline, plugins, provenance, sampling
 from harness.config import RunSpec
@@ -59,7 +59,7 @@ def comparable(rows: Sequence[Row]) -> str:
 def test_two_budgets_draw_what_they_share_once_and_are_charged_in_full(shard: int, again: int, tmp_path: Path) -> None:
     """Test and selection draws are shared. The smaller training batch is a prefix of the larger one: it is shared
     where a shard is a group, and drawn again where all of it is one shard."""
-    small = ("evaluation.wide_samples=0", "evaluation.problems=8", "search.problems=8", "search.kl_targets=[0.08]")
+    small = (*PLAIN, "evaluation.problems=8", "search.problems=8", "search.kl_targets=[0.08]")
     few = "method.base_tempered.temperatures=[0.5]"
     specs = [
         small_spec(*small, few, f"engine.shard_rollouts={shard}", methods=METHODS, budget=budget, selection_budget=64)
@@ -98,7 +98,7 @@ def test_borrowed_seconds_are_those_of_the_run_that_drew(tmp_path: Path) -> None
 )
 def test_another_model_temperature_or_dtype_shares_nothing(changes: tuple[str, ...], tmp_path: Path) -> None:
     shared = tmp_path / "shared"
-    base = ("evaluation.wide_samples=0", "evaluation.problems=20")
+    base = (*PLAIN, "evaluation.problems=20")
     run(small_spec(*base, methods=("base",)), tmp_path / "one", shared=shared)
     spec = small_spec(*base, *changes, methods=("base",))
     _, drawn = run(spec, tmp_path / "two", shared=shared)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tabular_run import execute, small_spec, temporary
+from tabular_run import PLAIN, execute, small_spec, temporary
 
 from harness import plugins, seeds, store
 from harness.errors import UsageError
@@ -23,7 +23,7 @@ from harness.pipeline import Finished
 from harness.types import Direction, Policy, Problem, Rollout, SampleRequest, Search, Shard
 from harness_engines.tabular import Tabular
 
-SOME = ("search.kl_targets=[0.05, 0.2]", "search.problems=32", "search.samples=2", "evaluation.wide_samples=0")
+SOME = ("search.kl_targets=[0.05, 0.2]", "search.problems=32", "search.samples=2", *PLAIN)
 
 
 def run(tmp_path: Path, *sets: str, method: str = "one_shot_k", **changes: Any) -> tuple[Path, Row, Finished]:

@@ -299,7 +299,7 @@ def test_the_transformers_head_is_that_of_a_plain_forward(
     """Values, and the gradient of the whole loss by every weight and by the head, against autograd of transformers."""
     if not as_trees:
         monkeypatch.setattr(sharing, "shareable", lambda _: False)
-    engine = make_engine(random_model, tmp_path)
+    engine = make_engine(random_model, tmp_path, microbatch_tokens=256 if as_trees else 72)  # rows: groups are split
     plain = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32).eval()
     rollouts = drawn(engine, temperature=0.2 if as_trees else 1.0)
     groups = [WeightedGroup(tuple(r for r in rollouts if r.problem_id == p), np.zeros(4)) for p in PROMPTS]

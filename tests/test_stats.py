@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import seeds, stats
+from harness import seeds, stats, student
 
 RNG = seeds.generator
 
@@ -41,20 +42,18 @@ def test_pass_at_k_is_unbiased() -> None:
 
 def test_student_t_quantiles_match_closed_forms() -> None:
     for q in (0.6, 0.9, 0.975, 0.9995):
-        assert stats.student_t_quantile(q, 1) == pytest.approx(math.tan(math.pi * (q - 0.5)), rel=1e-10)
-        assert stats.student_t_quantile(q, 2) == pytest.approx((2 * q - 1) / math.sqrt(2 * q * (1 - q)), rel=1e-10)
-    assert stats.student_t_quantile(0.025, 4) == pytest.approx(-2.7764451051977934, rel=1e-10)
-    assert stats.student_t_quantile(0.975, 30) == pytest.approx(2.0422724563012373, rel=1e-10)
-    assert stats.student_t_quantile(0.975, 999_999) == pytest.approx(
-        stats.student_t_quantile(0.975, math.inf), rel=1e-5
-    )
+        assert student.quantile(q, 1) == pytest.approx(math.tan(math.pi * (q - 0.5)), rel=1e-10)
+        assert student.quantile(q, 2) == pytest.approx((2 * q - 1) / math.sqrt(2 * q * (1 - q)), rel=1e-10)
+    assert student.quantile(0.025, 4) == pytest.approx(-2.7764451051977934, rel=1e-10)
+    assert student.quantile(0.975, 30) == pytest.approx(2.0422724563012373, rel=1e-10)
+    assert student.quantile(0.975, 999_999) == pytest.approx(student.quantile(0.975, math.inf), rel=1e-5)
     with pytest.raises(ValueError, match="df > 0"):
-        stats.student_t_quantile(0.975, 0)
+        student.quantile(0.975, 0)
 
 
 def test_student_t_quantile_for_fractional_df_inverts_the_integral_of_the_density() -> None:
     df = 3.7
-    upper = stats.student_t_quantile(0.95, df)
+    upper = student.quantile(0.95, df)
     constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
     x = np.linspace(0.0, upper, 20_001)
     density = constant * (1 + x * x / df) ** (-(df + 1) / 2)
@@ -91,7 +90,8 @@ def test_bootstrap_resamples_are_those_of_exhaustive_enumeration(monkeypatch: py
     monkeypatch.setattr(stats, "FEW_OUTCOMES", 0)
     base_P, method_P = np.zeros(5), np.array([0.0, 0.25, 0.5, 0.75, 1.0])
     every = np.array([np.mean(pick) for pick in itertools.product(method_P, repeat=5)])
-    exact = np.quantile(every, [0.025, 0.975])
+    tail = NormalDist().cdf(-2.776445 * math.sqrt(5 / 4))  # t(.975, 4): levels are those of a t interval
+    exact = np.quantile(every, [tail, 1 - tail])
     result = stats.paired_bootstrap(base_P, method_P, seed=0, draws=40_000)
     assert (result.low, result.high) == pytest.approx(tuple(exact), abs=0.051)  # one step of the lattice
     assert result.low > 0.0
@@ -137,25 +137,52 @@ def test_problems_without_a_verdict_are_left_out() -> None:
         stats.paired_bootstrap([0.0], [0.0, 1.0], seed=0)
 
 
-def test_combined_seeds_follow_the_formula_and_one_seed_is_problems_only() -> None:
-    result = stats.combine_seeds([0.1, 0.2, 0.3], [0.03, 0.03, 0.03], problems=101)
-    se2 = 0.03**2 + 0.01 / 3
-    assert result.delta == pytest.approx(0.2)
-    assert result.se == pytest.approx(math.sqrt(se2))
-    assert result.df == pytest.approx(se2**2 / (0.03**4 / 100 + (0.01 / 3) ** 2 / 2))
-    assert result.high - 0.2 == pytest.approx(stats.student_t_quantile(0.975, result.df) * result.se)
-    alone = stats.combine_seeds([0.1], [0.03], problems=101)
-    assert alone.df == pytest.approx(100)
-    assert stats.combine_seeds([0.1], [0.03]).high == pytest.approx(0.1 + 1.959964 * 0.03)
+def test_over_seeds_by_hand_and_one_seed_is_problems_only() -> None:
+    values_SP = np.array([[0.0, 0.2, 0.4], [0.4, 0.2, 0.6]])  # means .2 .4 by seed; .2 .2 .5 by problem
+    result = stats.over_seeds(values_SP)
+    from_problems = 0.03 / 3  # variance over problems of their means
+    rest = 4 * (0.1**2 + 0.1**2 + 0.0**2) / 2 / 2 / 6  # residuals +-.1, +-.1 and 0 in both seeds, 2 degrees of freedom
+    assert rest == pytest.approx(float(_rest(values_SP)) / 2 / 6)
+    from_seeds = 0.02 / 2 - rest
+    assert result.delta == pytest.approx(0.3)
+    assert result.se == pytest.approx(math.sqrt(from_problems + from_seeds))
+    assert result.df == pytest.approx(1 / (0.5 / 1 + 0.5 / 2))  # .01 from problems, .01 seen between seeds
+    assert result.high - 0.3 == pytest.approx(student.quantile(0.975, result.df) * result.se)
+    alone = stats.over_seeds(values_SP[:1])
+    assert (alone.df, alone.se) == (2, pytest.approx(stats.clustered_se(values_SP[0])))
 
 
-def test_combined_interval_covers_when_seeds_differ_where_problems_only_does_not() -> None:
+def _rest(values_SP: np.ndarray) -> float:
+    fitted_SP = values_SP.mean(axis=0) + values_SP.mean(axis=1)[:, None] - values_SP.mean()
+    return float(((values_SP - fitted_SP) ** 2).sum())
+
+
+def test_over_seeds_at_its_edges() -> None:
+    gaps = stats.over_seeds([[0.0, math.nan, 1.0, 0.5], [0.5, 1.0, 0.5, math.nan]])
+    assert gaps.delta == pytest.approx((0.5 + 2 / 3) / 2)
+    assert gaps.se == pytest.approx(stats.over_seeds([[0.0, 1.0], [0.5, 0.5]]).se)
+    assert math.isnan(stats.over_seeds([[0.3], [0.5]]).low)
+    same = stats.over_seeds(np.zeros((3, 50)))
+    assert (1 - same.high) ** 50 == pytest.approx(0.025)
+
+
+def test_over_seeds_is_unbiased_for_the_variance_of_the_mean() -> None:
+    """Problem, seed and rest effects of known size."""
+    rng = RNG(12)
+    found = []
+    for _ in range(2000):
+        d_SP = 0.3 * rng.standard_normal(60) + 0.1 * rng.standard_normal((4, 1)) + 0.4 * rng.standard_normal((4, 60))
+        found.append(stats.over_seeds(d_SP).se ** 2)
+    truth = 0.3**2 / 60 + 0.1**2 / 4 + 0.4**2 / 240
+    assert np.mean(found) == pytest.approx(truth, rel=0.05)
+
+
+def test_interval_over_seeds_covers_when_seeds_differ_where_problems_only_does_not() -> None:
     rng, replications, hits, narrow_hits = RNG(5), 600, 0, 0
     for _ in range(replications):
         shared_P = 0.2 + 0.3 * rng.standard_normal(200)
         d_SP = shared_P + 0.04 * rng.standard_normal((3, 1)) + 0.1 * rng.standard_normal((3, 200))
-        ses = [stats.clustered_se(d_P) for d_P in d_SP]
-        result = stats.combine_seeds(list(d_SP.mean(axis=1)), ses, problems=200)
+        result = stats.over_seeds(d_SP)
         hits += result.low <= 0.2 <= result.high
         narrow_hits += abs(result.delta - 0.2) <= 1.96 * stats.clustered_se(d_SP.mean(axis=0))
     assert hits / replications >= 0.92

@@ -160,7 +160,9 @@ def test_a_run_of_a_suite_is_an_ordinary_run(tmp_path: Path) -> None:
     assert {row["run_id"] for row in read_csv(root / "leaderboard.csv")} == {p.name for p in suite.points}
     shown = invoke("leaderboard", str(root), "--format", "csv")
     assert len(shown.stdout.splitlines()) == 1 + 2 * 2 * 3
-    assert invoke("report", str(root)).stdout.count("report.html") == 2
+    assert invoke("report", str(root)).stdout.count("report.html") == 3, (
+        "one for each run, and one of them side by side"
+    )
 
 
 TWO = PREPARE + SHARED + '[grid]\nmodel = ["tabular:.5,.2,.05", "tabular:.3,.1"]\n'
@@ -318,6 +320,7 @@ def test_a_failing_preparation_ends_in_1(change: tuple[str, str], message: str, 
         (SHARED.replace('domain = "tabular"', ""), [], ["four.toml", "no domain given"]),
         ("[shared", [], ["four.toml is not TOML"]),
         (SHARED + '[grid]\n"budget, seeds" = [[64, 1], 128]', [], ["four.toml", 'grid."budget, seeds" sets 2 keys']),
+        (SHARED + '[grid]\n"way: budget" = [["a", 64], 128]', [], ["four.toml", "each of its values is a list of 2"]),
         ('figure = "update"\n' + SHARED, [], ["four.toml", 'did you mean "updates"']),
         ("grid = 3", [], ["four.toml", "[grid] is a table"]),
         (PREPARE.replace("makes =", "mkes ="), [], ["four.toml", 'did you mean "makes"']),
@@ -371,6 +374,37 @@ def test_one_axis_may_set_several_keys() -> None:
     for flag in ("--budget", "64"), ("--set", "method.random_search.perturbations=3"):
         result = invoke("run", "--suite", "four.toml", "--dry-run", *flag)
         assert "is an axis of this suite" in result.stderr
+
+
+def test_an_axis_with_a_name_of_its_own_names_its_values() -> None:
+    text = (
+        SHARED
+        + '[grid]\n"way: model, seeds" = [["easy", "tabular:.5", 1], ["hard 1", "tabular:.1", 2]]\nbudget = [64, 128]'
+    )
+    points = load(text).points
+    assert [(p.spec.model, p.spec.seeds, p.spec.budget) for p in points] == [
+        ("tabular:.5", 1, 64), ("tabular:.5", 1, 128), ("tabular:.1", 2, 64), ("tabular:.1", 2, 128)
+    ]  # fmt: skip
+    assert [dict(p.axes) for p in points[1:3]] == [{"way": "easy", "budget": "128"}, {"way": "hard-1", "budget": "64"}]
+    result = invoke("run", "--suite", "four.toml", "--dry-run", "--model", "tabular")
+    assert "is an axis of this suite" in result.stderr
+    single = load(SHARED + '[grid]\n"kind: seeds" = [["one", 1], ["two", 2]]').points
+    assert [(dict(p.axes), p.spec.seeds) for p in single] == [({"kind": "one"}, 1), ({"kind": "two"}, 2)]
+
+
+def test_a_model_may_be_one_of_each_domain_and_is_prepared_for_those_in_the_grid() -> None:
+    prepare = PREPARE.replace("made.txt", "made-{domain}")
+    text = prepare + SHARED.replace('domain = "tabular"\n', "") + (
+        '[grid]\ndomain = ["math", "tabular"]\nmodel = ["tabular", "made-{domain}"]'
+    )  # fmt: skip
+    every = load(text)
+    assert [p.spec.model for p in every.points] == ["tabular", "made-math", "tabular", "made-tabular"]
+    assert [(p.arguments[0], p.makes) for p in every.prepare] == [
+        ("made-math", "made-math"), ("made-tabular", "made-tabular")
+    ]  # fmt: skip
+    limited = suiting.load(written(text), domain="tabular", changes={}, sets=())
+    assert limited.prepare == every.prepare[1:]
+    assert load(PREPARE + SHARED + GRID).prepare == load(PREPARE + SHARED).prepare, "without a domain in it: once"
 
 
 def test_axes_may_be_nested_dotted_or_quoted() -> None:

@@ -1,10 +1,10 @@
-"""Report and leaderboard over 1,000 rows: seconds and peak memory of the commands, their start included.
+"""Report and leaderboard over many rows: seconds and peak memory of the commands, their start included.
 
 Seconds are of the CPU: the commands are one process, so that these are what one waits on an idle machine.
 
-Does: make 1,000 rows of one finished run (on the tabular engine, 300 test problems): once as one run of many seeds,
-for the report, and once as many runs, for the leaderboard.
-Doesn't: run 1,000 times. The copies differ in seed, run and name alone.
+Does: make many rows of one finished run (on the tabular engine, 300 test problems): once as one run of 50 methods and 10
+seeds and once as one of 1,000 rows, for the report, and once as many runs, for the leaderboard.
+Doesn't: run that often. The copies differ in method, seed, run and name alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks.perf.rows import Row
 from harness import leaderboard, store
 
 ROWS = 1000
+METHODS, SEEDS = 50, 10
 LOOK = 0.05  # seconds between two looks at the memory of commands that are soon done
 
 
@@ -27,6 +28,8 @@ def measure() -> list[Row]:
         root = Path(folder)
         original = _finished(root / "original")
         one, many = _many_seeds(original, root / "one"), _many_runs(original, root / "many")
+        fifty = _many_methods(original, root / "fifty")
+        wide = subjects.harness("report", str(fifty), cwd=root, interval=LOOK)
         report = subjects.harness("report", str(one), cwd=root, interval=LOOK)
         into = str(root / "board")
         merged = subjects.harness("leaderboard", *map(str, many), "--into", into, cwd=root, interval=LOOK)
@@ -35,7 +38,8 @@ def measure() -> list[Row]:
     if count != ROWS:
         raise RuntimeError(f"the leaderboard has {count} rows, not {ROWS}")
     return [
-        *_rows("report", report, "harness report of one run with 1,000 rows (199 seeds of 5 methods)"),
+        *_rows("report, 50 methods", wide, f"harness report of one run of {METHODS} methods and {SEEDS} seeds"),
+        *_rows("report", report, "harness report of one run with 1,000 rows (99 seeds of 10 methods)"),
         *_rows("leaderboard, 100 runs", merged, "harness leaderboard merging 100 runs of 10 rows"),
         *_rows("leaderboard, one run", shown, "harness leaderboard merging one run of 1,000 rows"),
     ]
@@ -73,6 +77,23 @@ def _many_seeds(original: Path, copy: Path) -> Path:
             if seed:
                 shutil.copytree(original / f"methods/{row['method']}/0", copy / f"methods/{row['method']}/{seed}")
     store.write_text(copy / "leaderboard.csv", leaderboard.to_csv([*made, *kept]))
+    return copy
+
+
+def _many_methods(original: Path, copy: Path) -> Path:
+    """One run folder: the methods of the run again and again under other names, each with the same seed ten times."""
+    shutil.copytree(original, copy)
+    rows, made = leaderboard.read_csv(original / "leaderboard.csv"), []
+    for number in range(METHODS // sum(row["seed"] == "all" for row in rows)):
+        for row in rows:
+            name = f"{row['method']}_{number}" if number else row["method"]
+            seeds = range(SEEDS) if row["seed"] != "all" else ["all"]
+            made += [{**row, "method": name, "seed": seed} for seed in seeds]
+            for seed in seeds if row["seed"] != "all" else ():
+                target = copy / f"methods/{name}/{seed}"
+                if not target.exists():
+                    shutil.copytree(original / f"methods/{row['method']}/0", target)
+    store.write_text(copy / "leaderboard.csv", leaderboard.to_csv(made))
     return copy
 
 

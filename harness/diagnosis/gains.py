@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import stats, stepping
+from harness import stats, stepping, student
 from harness.diagnosis.noise import Floats
 from harness.types import Score, Search
 
@@ -38,11 +38,11 @@ def slope(along_S: Floats) -> Slope:
 def along(search: Search, found: Slope) -> list[dict[str, Any]]:
     """One row a candidate off the base: predicted and measured gain with 95 % intervals, and their ratio."""
     zero, rows = search.candidates[0], []
-    margin = stats.student_t_quantile(0.975, found.df) * found.se if found.df > 0 else math.nan
+    margin = student.quantile(0.975, found.df) * found.se if found.df > 0 else math.nan
     for candidate in search.candidates[1:]:
         gain_P = _gains(zero.score, candidate.score)
         gain, error = float(np.mean(gain_P)), stats.clustered_se(gain_P)
-        half = stats.student_t_quantile(0.975, len(gain_P) - 1) * error if len(gain_P) > 1 else math.nan
+        half = student.quantile(0.975, len(gain_P) - 1) * error if len(gain_P) > 1 else math.nan
         step, predicted = candidate.step, candidate.step * found.value
         rows.append(
             {

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import stats
+from harness import stats, student
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -124,7 +124,7 @@ def jackknife(statistic: Callable[[Places], Floats], count: int, *, unbiased: bo
     mean = left_out_S.mean(0)
     se = np.sqrt((count - 1) / count * ((left_out_S - mean) ** 2).sum(0))
     told = np.where(np.isnan(mean), value, count * value - (count - 1) * mean) if unbiased else value
-    half = stats.student_t_quantile(0.975, count - 1) * se
+    half = student.quantile(0.975, count - 1) * se
     return Estimate(told, se, told - half, told + half)
 
 

@@ -3,7 +3,7 @@
 Does: sort test problems into bins by the base's pass rate in draws of their own (purpose "bins"), and compare each
 method with the base in every bin, on other draws.
 Doesn't: correct a bin for the noise of the draws that made it: a bin is a set of problems, its rates are theirs. What a
-problem's own pass rate does is break_even_within (crossing.py).
+problem's own pass rate does is break_even (within.py).
 
 Why other draws: a problem put into the lowest bin by the draws it is scored on was partly unlucky there, and an unchanged
 model would gain in that bin and lose in the highest.

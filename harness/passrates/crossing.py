@@ -1,44 +1,27 @@
-"""The pass rate below which a method's expected gain stays under delta: `break_even`, in two views that are never mixed.
+"""Where a gain first reaches a threshold as pass rates rise: the record of a break-even, in words, and the crossing itself.
 
-Does: fit the method's pass rate q(p) as monotone in p, take gain = q - p, and find where it first reaches delta, with a
-95 % interval from resampled problems and seeds.
-Doesn't: draw, or extrapolate: outside the pass rates that were seen the answer is a bound.
+Does: find the crossing on a curve known at some pass rates; say a break-even in words, censored ones too.
+Doesn't: fit. The two views have modules of their own, and their pass rates are never mixed:
 
 | view | p | a point is | function |
 |---|---|---|---|
-| across runs | the pass rate of a training batch (`batch_pass_rate`) | a run, over its seeds | `break_even_across` |
-| within a run | the base's pass rate of one test problem | problems of equal counts in the bin draws | `break_even_within` |
+| across runs | the pass rate of a training batch (`batch_pass_rate`) | a run, over its seeds | across.break_even |
+| within a run | the base's pass rate of one test problem | a test problem | within.break_even |
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from harness import seeds, stats, stepping
-from harness.passrates.binning import FEWEST
-from harness.report.results import Results
-from harness.types import Score
-
 DELTA = 0.02
-ACROSS = "pass rate of the training batch"
-WITHIN = "base pass rate of a test problem"
+CROSSED, EVERYWHERE, NOWHERE = "crossed", "gains everywhere", "gains nowhere"
+FLOOR = 0.1  # of p: where a method solves less than that of what the base does, its logit is taken there
+_HALVINGS = 40
 Floats = npt.NDArray[np.float64]
-
-
-class Point(NamedTuple):
-    """One run: the mean batch pass rate of its seeds, and method minus base by seed and test problem.
-
-    Points of one `test` share their test problems, and these are resampled together.
-    """
-
-    rate: float
-    gains_SP: Floats
-    test: str = ""
 
 
 class CurvePoint(NamedTuple):
@@ -52,18 +35,18 @@ class CurvePoint(NamedTuple):
 
 
 class BreakEven(NamedTuple):
-    """`outcome` is "crossed", "gains everywhere" or "gains nowhere" (of the pass rates `lowest` to `highest`).
+    """The pass rate below which the expected gain stays under `goal`; `view` says pass rate of what.
 
-    `at` is NaN unless crossed. `low` and `high` bound the break-even: 0 and infinity where it may lie outside of the pass
-    rates that were seen. `view` is ACROSS or WITHIN.
+    `outcome` is one of CROSSED, EVERYWHERE, NOWHERE, of the pass rates `lowest` to `highest` that were seen. `at` is NaN
+    unless crossed. `low` and `high` are a 95 % interval: 0 and infinity where it reaches below and above what was seen.
     """
 
     view: str
+    goal: str
     outcome: str
     at: float
     low: float
     high: float
-    delta: float
     lowest: float
     highest: float
     points: int
@@ -71,137 +54,83 @@ class BreakEven(NamedTuple):
 
     @property
     def words(self) -> str:
-        return _words(self)
+        seen = f"seen, {self.lowest:.3g} to {self.highest:.3g}"
+        if self.outcome == EVERYWHERE:
+            bound = f"above {self.highest:.3g}" if self.high == math.inf else f"{self.high:.3g}"
+            unsure = f" (95 %: it may lie up to {bound})" if self.high > 0 else ""
+            return f"{self.goal} is reached at every {self.view} {seen}: the break-even lies below {self.lowest:.3g}{unsure}"
+        if self.outcome == NOWHERE:
+            bound = f"below {self.lowest:.3g}" if self.low == 0 else f"{self.low:.3g}"
+            unsure = f" (95 %: it may lie down to {bound})" if self.low < math.inf else ""
+            return f"{self.goal} is reached at no {self.view} {seen}{unsure}"
+        low = f"below {self.lowest:.3g}" if self.low == 0 else f"{self.low:.3g}"
+        high = f"above {self.highest:.3g}" if self.high == math.inf else f"{self.high:.3g}"
+        return f"{self.goal} is reached from a {self.view} of {self.at:.3g} on (95 %: {low} to {high})"
 
 
-def points_of(runs: Sequence[Results], method: str) -> list[Point]:
-    """One for each run in which `method` left a direction with a batch pass rate, by ascending rate."""
-    found = []
-    for results in runs:
-        done = [results.finished[method, seed] for seed in results.seeds_of(method)]
-        rates = [d.direction.batch_pass_rate for d in done if d.direction is not None]
-        known = [rate for rate in rates if rate is not None]
-        if known:
-            found.append(Point(float(np.mean(known)), gains(results, method), _test_of(results)))
-    return sorted(found, key=lambda point: point.rate)
+def concluded(
+    view: str,
+    goal: str,
+    at: float,
+    at_D: Floats,
+    *,
+    lowest: float,
+    highest: float,
+    points: int,
+    curve: tuple[CurvePoint, ...],
+) -> BreakEven:
+    """From the crossing of the fit and those of its resamples (0: reached everywhere, infinite: nowhere)."""
+    low, high = (float(q) for q in np.quantile(at_D, [0.025, 0.975], method="nearest"))
+    outcome = EVERYWHERE if at == 0.0 else NOWHERE if at == math.inf else CROSSED
+    return BreakEven(
+        view, goal, outcome, at if outcome == CROSSED else math.nan, low, high, lowest, highest, points, curve
+    )
 
 
-def gains(found: Results, method: str) -> Floats:
-    """Method minus base, seeds x problems, NaN without a verdict."""
-    rates = [
-        stepping.rates(found.finished[method, seed].evaluation.sampled)
-        - stepping.rates(found.finished["base", seed].evaluation.sampled)
-        for seed in found.seeds_of(method)
-    ]
-    return np.array(rates)
+def first_crossings(rates_DK: Floats, gains_DK: Floats, goals_DK: Floats | float) -> Floats:
+    """For every draw the lowest p at which the gain reaches its goal; 0 where it does at the lowest, infinite if never.
 
-
-def _test_of(found: Results) -> str:
-    return str(next(iter(found.manifest["tests"].values())))
-
-
-def break_even_across(points: Sequence[Point], *, delta: float = DELTA, seed: int = 0, draws: int = 2000) -> BreakEven:
-    """Over several runs. Raises ValueError with fewer than two points."""
-    return _break_even(ACROSS, points, delta=delta, seed=seed, draws=draws)
-
-
-def break_even_within(
-    found: Results, method: str, *, delta: float = DELTA, seed: int = 0, draws: int = 2000
-) -> BreakEven | None:
-    """Over the test problems of one run; None without draws for bins, or where all problems have one pass rate.
-
-    The estimand is the gain at a problem's own base pass rate, of which the bin draws are a noisy measurement: a group of
-    equal counts stands at the posterior mean of p given the count, under the beta-binomial fitted to all counts, not at
-    its share of successes.
+    Between two points logit q is linear in logit p (q = p + gain), and so proportional to p where both are small; goals
+    are linear in logit p. Pass rates ascend.
     """
-    sorting = found.finished["base", 0].evaluation.bins
-    points = [] if sorting is None else points_within(sorting, gains(found, method))
-    return _break_even(WITHIN, points, delta=delta, seed=seed, draws=draws) if len(points) > 1 else None
+    goals_DK = np.broadcast_to(goals_DK, gains_DK.shape)
+    above_DK = gains_DK >= goals_DK
+    k_D, found_D = above_DK.argmax(axis=1), np.where(above_DK.any(axis=1), 0.0, math.inf)
+    inside = np.flatnonzero(k_D > 0)
+    if inside.size:
+        ends = [(inside, k_D[inside] - 1), (inside, k_D[inside])]
+        found_D[inside] = _between(*([values[end] for end in ends] for values in (rates_DK, gains_DK, goals_DK)))
+    return found_D
 
 
-def points_within(sorting: Score, gains_SP: Floats, *, fewest: int = FEWEST) -> list[Point]:
-    """Problems by posterior mean, in groups of equal ones; a group of fewer than `fewest` joins the next."""
-    n_P, c_P = np.array(sorting.n), np.array(sorting.correct)
-    kept_P = n_P > 1
-    if not np.any((c_P > 0) & (c_P < n_P)):
-        return []
-    alpha, beta = stats.beta_binomial(c_P[kept_P], n_P[kept_P])
-    means_P = np.where(kept_P, (alpha + c_P) / (alpha + beta + n_P), math.nan)
-    groups: list[npt.NDArray[np.int64]] = []
-    for value in np.unique(means_P[kept_P]):
-        own = np.flatnonzero(means_P == value)
-        joins = groups and len(groups[-1]) < fewest
-        groups.append(np.concatenate([groups.pop(), own]) if joins else own)
-    if len(groups) > 1 and len(groups[-1]) < fewest:
-        last = groups.pop()
-        groups.append(np.concatenate([groups.pop(), last]))
-    return [Point(float(means_P[own].mean()), gains_SP[:, own], str(k)) for k, own in enumerate(groups)]
+def _between(rates_2D: list[Floats], gains_2D: list[Floats], goals_2D: list[Floats]) -> Floats:
+    """By halving: below the goal at the first end, at or above it at the second."""
+    floors_2D = [np.clip(p + gain, FLOOR * p, 1 - 1e-6) for p, gain in zip(rates_2D, gains_2D, strict=True)]
+    (x0, x1), (y0, y1), (goal0, goal1) = map(logit, rates_2D), map(logit, floors_2D), goals_2D
+    low_D, high_D = np.zeros_like(goal0), np.ones_like(goal0)
+    for _ in range(_HALVINGS):
+        share_D = (low_D + high_D) / 2
+        gain_D = expit(y0 + share_D * (y1 - y0)) - expit(x0 + share_D * (x1 - x0))
+        under_D = gain_D < goal0 + share_D * (goal1 - goal0)
+        low_D, high_D = np.where(under_D, share_D, low_D), np.where(under_D, high_D, share_D)
+    return expit(x0 + high_D * (x1 - x0))
 
 
-def _break_even(view: str, points: Sequence[Point], *, delta: float, seed: int, draws: int) -> BreakEven:
-    if len(points) < 2:
-        raise ValueError(f"a break-even needs two pass rates or more, got {len(points)}")
-    points = sorted(points, key=lambda point: point.rate)
-    rates_K = np.array([point.rate for point in points])
-    gains_K = np.array([np.nanmean(point.gains_SP) for point in points])
-    gains_DK = _resampled(points, seed=seed, draws=draws)
-    fitted_K, fitted_DK = monotone_gains(rates_K, gains_K), np.array([monotone_gains(rates_K, g) for g in gains_DK])
-    at = first_crossing(rates_K, fitted_K, delta)
-    crossings_D = [first_crossing(rates_K, fitted, delta) for fitted in fitted_DK]
-    low, high = (float(q) for q in np.quantile(crossings_D, [0.025, 0.975], method="nearest"))
-    low_K, high_K = np.quantile(fitted_DK, [0.025, 0.975], axis=0)
-    curve = [CurvePoint(*row) for row in zip(rates_K, rates_K + fitted_K, fitted_K, low_K, high_K, strict=True)]
-    outcome = "gains everywhere" if at == 0.0 else "gains nowhere" if at == math.inf else "crossed"
-    at = at if outcome == "crossed" else math.nan
-    return BreakEven(view, outcome, at, low, high, delta, rates_K[0], rates_K[-1], len(points), tuple(curve))
+def monotone(values_K: Floats, weights_K: Floats) -> Floats:
+    """The rising values nearest to these in weighted squares (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values_K.tolist(), weights_K.tolist(), strict=True):
+        total, mass, count = value * weight, weight, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] > total / mass:
+            more, heavier, others = blocks.pop()
+            total, mass, count = total + more, mass + heavier, count + others
+        blocks.append((total, mass, count))
+    return np.repeat([total / mass for total, mass, _ in blocks], [count for _, _, count in blocks])
 
 
-def monotone_gains(rates_K: Floats, gains_K: Floats) -> Floats:
-    """Gains after p + gain was made monotone in p (pool adjacent violators)."""
-    blocks: list[tuple[float, int]] = []
-    for value in rates_K + gains_K:
-        total, count = float(value), 1
-        while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
-            more, others = blocks.pop()
-            total, count = total + more, count + others
-        blocks.append((total, count))
-    fitted_K = np.concatenate([np.full(count, total / count) for total, count in blocks])
-    return fitted_K - rates_K
+def logit(p: Floats) -> Floats:
+    return np.log(p) - np.log1p(-p)
 
 
-def first_crossing(rates_K: Floats, gains_K: Floats, delta: float) -> float:
-    """The lowest p at which the gain, linear between points, reaches delta: 0 when it does at the lowest, inf if never."""
-    above = np.flatnonzero(gains_K >= delta)
-    if not above.size:
-        return math.inf
-    k = int(above[0])
-    if k == 0:
-        return 0.0
-    share = (delta - gains_K[k - 1]) / (gains_K[k] - gains_K[k - 1])
-    return float(rates_K[k - 1] + share * (rates_K[k] - rates_K[k - 1]))
-
-
-def _resampled(points: Sequence[Point], *, seed: int, draws: int) -> Floats:
-    """Mean gain of each point in each draw: problems resampled, those of one test set together."""
-    rng, out = seeds.generator(seed), np.empty((draws, len(points)))
-    for test in dict.fromkeys(point.test for point in points):
-        own = [k for k, point in enumerate(points) if point.test == test]
-        count = points[own[0]].gains_SP.shape[1]
-        weights_DP = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-        for k in own:
-            mean_P = np.nanmean(points[k].gains_SP, axis=0)
-            known_P = ~np.isnan(mean_P)
-            out[:, k] = weights_DP[:, known_P] @ mean_P[known_P] / weights_DP[:, known_P].sum(axis=1)
-    return out
-
-
-def _words(found: BreakEven) -> str:
-    seen = f"between {found.lowest:.3g} and {found.highest:.3g}"
-    goal = f"a gain of {100 * found.delta:.3g} points"
-    if found.outcome == "gains everywhere":
-        return f"{goal} is reached at every {found.view} seen ({seen}): the break-even lies below {found.lowest:.3g}."
-    if found.outcome == "gains nowhere":
-        return f"{goal} is reached at no {found.view} seen ({seen})."
-    low = f"below {found.lowest:.3g}" if found.low == 0.0 else f"{found.low:.3g}"
-    high = f"above {found.highest:.3g}" if found.high == math.inf else f"{found.high:.3g}"
-    return f"below a {found.view} of {found.at:.3g} [{low}, {high}] the expected gain stays under {goal[2:]}."
+def expit(x: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-x))

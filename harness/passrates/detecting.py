@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import stats
+from harness import stats, student
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,13 +34,11 @@ class Detectable(NamedTuple):
 
 def detectable(gains_SP: Floats) -> Detectable:
     """From method minus base, seeds x problems (NaN without a verdict); NaN with fewer than two problems."""
-    deltas = [float(np.nanmean(gains_P)) for gains_P in gains_SP]
-    ses = [stats.clustered_se(gains_P) for gains_P in gains_SP]
-    found = stats.combine_seeds(deltas, ses, problems=gains_SP.shape[1])
-    effect = stats.student_t_quantile(0.975, found.df) * found.se
+    found = stats.over_seeds(gains_SP)
+    effect = student.quantile(0.975, found.df) * found.se
     return Detectable(effect, found.se, found.df, power(2 * effect, found.se, found.df))
 
 
 def power(gain: float, se: float, df: float) -> float:
     """The chance that a true `gain` is declared: that Student's t lies above t(.975, df) - gain / se."""
-    return stats.student_t_cdf(gain / se - stats.student_t_quantile(0.975, df), df)
+    return student.cdf(gain / se - student.quantile(0.975, df), df)

@@ -15,11 +15,12 @@ All on the same test problems, each term a paired difference of pass rates by pr
 - best: the best candidate on test, without the optimism of a maximum over noisy scores: problems are halved at random,
   the best of one half is scored on the other, both ways, over SPLITS splits. What is picked on half of the problems is at
   most as good as the true best, so the regret errs on the low side, never by luck on the high one.
-- clean: `best` of a run with many more rollouts on the same test problems, where there is one. Else a model: near the
-  base a score is linear along a direction and quadratic in its length, and noise is spread over directions of the same
-  curvature, so the best step gains in proportion to cos^2 of the angle to the noiseless direction, which is snr / (1 +
-  snr). Then direction = (best - base) / snr, cut at the ceiling. Without a positive snr the model has no answer: direction
-  is NaN, and `headroom` holds both.
+- clean: `best` of a run with many more rollouts on the same test problems, where there is one. Else a model: steps of one
+  KL gain in proportion to the cosine of their direction with the noiseless one, to first order, and its square is snr /
+  (1 + snr). Then direction = (best - base) (1 / cos - 1), cut at the ceiling. By enumeration it is right to a factor of
+  about two: it says too much where noise falls on weights that hardly matter, and too little at a
+  small snr, where noise does harm of its own. Without a positive snr it has no answer: direction is None, and headroom
+  holds both.
 - ceiling: pass@16 of the base, from its draws for bins: what the base already does once in 16 tries. It needs no other
   method, is measured on the same problems, and is what Wang et al. and others hold RLVR at this scale to. It is no
   bound: a method above it has negative headroom.
@@ -131,10 +132,11 @@ def _clean(reference: Results, method: str) -> Floats:
 
 
 def modelled_clean(base_SP: Floats, best_SP: Floats, ceiling_SP: Floats, snrs_S: Sequence[float]) -> Floats | None:
-    """best + (best - base) / snr by problem, no more on average than the ceiling; None unless every snr is above 0."""
+    """base + (best - base) / cos by problem, no more on average than the ceiling; None unless every snr is above 0."""
     if not all(snr > 0 for snr in snrs_S):
         return None
-    added_SP = (best_SP - base_SP) / np.array(snrs_S)[:, None]
+    cosines_S = np.sqrt([1.0 if snr == math.inf else snr / (1.0 + snr) for snr in snrs_S])
+    added_SP = (best_SP - base_SP) * (1.0 / cosines_S - 1.0)[:, None]
     room, added = float(np.nanmean(ceiling_SP - best_SP)), float(np.nanmean(added_SP))
     share = min(1.0, max(0.0, room) / added) if added > 0 else 1.0
     clean_SP: Floats = best_SP + share * added_SP

@@ -9,13 +9,13 @@ is judged like any other and counted in both. Errors are outside every accuracy 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from harness import store
 from harness.report import drawn
 from harness.report.results import Results
 from harness.types import Outcome
@@ -53,7 +53,7 @@ def counts(found: Results, method: str) -> Counts | None:
     """Of the first test set, over all policies and seeds; None for an older run folder, whose draws cannot be named."""
     if not drawn.known(found):
         return None
-    problems = next(iter(drawn.tests(found).values()))
+    problems = next(iter(found.tests.values()))
     place_of = {problem.id: place for place, problem in enumerate(problems)}
     counted = Counts(np.zeros((len(problems), len(KINDS)), np.int64), np.zeros(len(problems), np.int64))
     for seed in found.seeds_of(method):
@@ -64,7 +64,7 @@ def counts(found: Results, method: str) -> Counts | None:
 
 def _add(counted: Counts, folder: Path, place_of: dict[str, int]) -> None:
     for path in sorted(folder.glob("shard-*.json")):
-        for judged in store.read_json(path).judged:
-            place = place_of[judged.problem_id]
-            counted.outcomes_PK[place, KINDS.index(judged.verdict.outcome)] += 1
-            counted.truncated_P[place] += judged.truncated
+        for judged in json.loads(path.read_text(encoding="utf-8"))["judged"]:  # records would take four times as long
+            place = place_of[judged["problem_id"]]
+            counted.outcomes_PK[place, KINDS.index(judged["verdict"]["outcome"])] += 1
+            counted.truncated_P[place] += judged["truncated"]

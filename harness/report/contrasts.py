@@ -13,7 +13,7 @@ from harness import leaderboard
 from harness.leaderboard import Comparison
 from harness.report.results import FOCUS, Results
 
-UNPAIRED = ("domain", "model", "sampling.temperature")  # other problems or another base: no contrast of methods
+UNPAIRED = ("domain", "model", "sampling.temperature", "way")  # other problems or another base: no contrast of methods
 
 
 class Contrast(NamedTuple):

@@ -15,11 +15,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness import leaderboard
+from harness import console, leaderboard
+from harness.report import grids, page
+from harness.report.results import Results
 from harness.types import Candidate, Search
 
 MARGINS = (0.02, 0.05, 0.10)
 HEADLINE = 0.05
+HEAD = ("method", "sigma", "perturbations", "problems", "base", "mean", "best",
+        *(f"{sign}{m:.2f}" for m in MARGINS for sign in ("\u2265 +", "\u2264 \u2212")))  # fmt: skip
+SAID = (
+    "Greedy scores on training problems, the base on the same ones; sigma is the noise relative to each tensor's root mean "
+    "square; seeds are pooled. \u2265 +m is the density of Gan and Isola: the share of perturbations at least m above the base. "
+    "Scores on so few problems scatter, so noise alone gives some share: \u2264 \u2212m, the share at least m below, is its "
+    "symmetric control; a base that is unlucky on these problems tilts both. The best score is inflated by having been picked."
+)  # fmt: skip
 ROUNDING = 1e-9  # a difference of exactly m counts, however its float came out
 
 
@@ -65,6 +75,17 @@ def densest(found: Sequence[Density], margin: float = HEADLINE) -> Density:
     """The sigma with the largest share above `margin`, the smaller one on ties."""
     index = MARGINS.index(margin)
     return max(found, key=lambda density: (density.above[index], -density.sigma))
+
+
+def body(found: Results) -> str:
+    """How often noise alone makes a better model, per size of the noise, as HTML; nothing when no method probed."""
+    number, lines = console.number, []
+    for method in dict.fromkeys(name for name, _ in found.probes):
+        for d in densities(found.probes_of(method)):
+            shares = [number(share) for pair in zip(d.above, d.below, strict=True) for share in pair]
+            scores = (number(d.base), number(d.mean), number(d.best))
+            lines.append([method, d.sigma, d.perturbations, d.problems, *scores, *shares])
+    return grids.grid(HEAD, lines, colors=found.colors) + page.note(SAID) if lines else ""
 
 
 def _gain(base: Candidate, candidate: Candidate) -> float:

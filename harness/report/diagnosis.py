@@ -22,8 +22,7 @@ from rich.table import Table
 from harness import store
 from harness.console import number
 from harness.diagnosing import Diagnosis
-from harness.report import charts, diagnosis_charts
-from harness.report.html import STYLE
+from harness.report import charts, diagnosis_charts, page
 
 CLEAR = 0.1  # standard error of a tensor's cosine above which it is left out of means over layers
 SHOWN_STEPS = 9  # lines of a trajectory on the terminal; the page and the CSV have all
@@ -71,15 +70,15 @@ def write(done: Diagnosis) -> Path:
         drawn = charts.svg(chart)
         store.write_text(done.folder / f"{name}.svg", drawn)
         store.write_via(done.folder / f"{name}.png", functools.partial(_write_png, drawn))
-        figures.append(f"<figure>{drawn}</figure>")
+        figures.append(f'<figure class="onpaper">{drawn}</figure>')
     shown = "".join(_section(table) for table in tables(done))
     skipped = "".join(f"<p class=note>{html.escape(line)}</p>" for line in (*done.skipped, cost(done)))
     title = html.escape(f"Diagnosis of {done.root.name}")
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
-        f"<body><h1>{title}</h1>{skipped}{''.join(figures)}{shown}</body></html>\n"
+    text = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{page.style()}</style></head>'
+        f'<body><div class="frame"><h1>{title}</h1>{skipped}{"".join(figures)}{shown}</div></body></html>\n'
     )
-    store.write_text(done.folder / "index.html", page)
+    store.write_text(done.folder / "index.html", text)
     return done.folder / "index.html"
 
 

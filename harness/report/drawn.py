@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness import evaluating, sampling, store
+from harness import evaluating, sampling
 from harness.report.results import Results
 from harness.types import Problem
 
@@ -16,15 +16,6 @@ from harness.types import Problem
 def known(found: Results) -> bool:
     """False for an older run folder, whose draws cannot be named."""
     return "max_tokens" in found.manifest
-
-
-def tests(found: Results) -> dict[str, list[Problem]]:
-    """The problems of each test set, by its name, in their order."""
-    sets: dict[str, list[Problem]] = {}
-    for entry in store.read_lines(found.root / "problems.jsonl"):
-        if entry["split"].startswith("test/"):
-            sets.setdefault(entry["split"].removeprefix("test/"), []).append(entry["problem"])
-    return sets
 
 
 def folders(found: Results, method: str, seed: int, problems: list[Problem]) -> Iterator[str]:

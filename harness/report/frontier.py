@@ -19,7 +19,7 @@ import altair
 from harness import pipeline, plugins
 from harness.config import RunSpec
 from harness.leaderboard import Row
-from harness.report import charts, html
+from harness.report import charts
 from harness.report.results import Results
 from harness.suiting import Point
 
@@ -101,5 +101,5 @@ def write(runs: Sequence[tuple[Point, Results]], root: Path, along: str) -> Path
     found = rows(runs, along)
     if not found:
         return None
-    html.save_figure(root, f"gain-by-{along}", figure(found, along), found)
+    charts.save(root, f"gain-by-{along}", figure(found, along), found)
     return root / f"figures/gain-by-{along}.png"

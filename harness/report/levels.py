@@ -11,14 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import altair
 import numpy as np
 import numpy.typing as npt
 
 from harness import console, stats, stepping, store
-from harness.report.results import Results
+from harness.report import charts, grids
+from harness.report.charts import Figure
+from harness.report.results import FOCUS, STANDARD, Results
 from harness.types import Score
 
 K = 16
+MOST = 6  # methods in the figure
 Floats = npt.NDArray[np.float64]
 
 
@@ -31,7 +35,11 @@ class Table(NamedTuple):
     def markdown(self, title: str) -> str:
         """The table under its title, or nothing where it has no lines."""
         lines = [self.head, ["---"] * len(self.head), *self.lines]
-        return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) if self.lines else ""
+        return (
+            f"{title}\n\n" + "\n".join(f"| {' | '.join(map(grids.plain, line))} |" for line in lines)
+            if self.lines
+            else ""
+        )
 
 
 def levels_of(root: Path) -> dict[str, int]:
@@ -52,7 +60,7 @@ def rows(found: Results) -> list[dict[str, Any]]:
         for level in sorted(set(levels.values())):
             rates_SP = np.array([stepping.rates(e.sampled)[_at(e.sampled, levels, level)] for e in evaluations])
             wide = [_solved(e.wide, levels, level) for e in evaluations if e.wide is not None]
-            mean, low, high = _interval(rates_SP)
+            mean, low, high = interval(rates_SP)
             out.append(
                 {
                     "method": found.label(method), "level": level, "problems": rates_SP.shape[1], "seeds": len(evaluations),
@@ -72,7 +80,7 @@ def _solved(wide: Score, levels: Mapping[str, int], level: int) -> float:
     return stats.pass_at_k(np.array(wide.n)[kept_P], np.array(wide.correct)[kept_P], K)
 
 
-def _interval(rates_SP: Floats) -> tuple[float, float, float]:
+def interval(rates_SP: Floats) -> tuple[float, float, float]:
     """Mean over seeds and problems, and its interval as for gains: over problems, and over seeds when several.
 
     Where all rates are equal their spread says nothing; a share u of problems, none met, could then differ and have
@@ -81,13 +89,11 @@ def _interval(rates_SP: Floats) -> tuple[float, float, float]:
     rates_SP = rates_SP[:, ~np.isnan(rates_SP).all(axis=0)]
     if rates_SP.size == 0:
         return math.nan, math.nan, math.nan
-    means_S = np.nanmean(rates_SP, axis=1)
-    mean, problems = float(means_S.mean()), rates_SP.shape[1]
+    mean, problems = float(np.nanmean(rates_SP, axis=1).mean()), rates_SP.shape[1]
     if np.nanmin(rates_SP) == np.nanmax(rates_SP):
         u = 1.0 - 0.025 ** (1.0 / problems)
         return mean, mean - u * mean, mean + u * (1.0 - mean)
-    errors_S = [stats.clustered_se(rates_P) for rates_P in rates_SP]
-    found = stats.combine_seeds(means_S.tolist(), errors_S, problems=problems)
+    found = stats.over_seeds(rates_SP)
     return mean, max(0.0, found.low), min(1.0, found.high)
 
 
@@ -102,6 +108,25 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         if any(not math.isnan(row[f"pass@{K}"]) for row in own):
             lines.append([method, f"pass@{K}", *(console.number(row[f"pass@{K}"]) for row in own)])
     return Table(head, lines)
+
+
+def figure(found: Results, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """pass@1 by level, a line for each method."""
+    colors = charts.chosen(found.colors, ("base", FOCUS, STANDARD, "rejection_sft"), MOST)
+    shown = [row for row in rows if row["method"] in colors]
+    x, aside = (
+        altair.X("level:O", title="level", axis=altair.Axis(labelAngle=0)),
+        altair.XOffset("method:N", sort=list(colors)),
+    )
+    told = charts.tooltip("method:N", "level:O", "problems:Q", "pass@1:Q", "ci_low:Q=from", "ci_high:Q=to")
+    color, data = charts.color(colors), charts.over()
+    bars = data.mark_rule(strokeWidth=2).encode(
+        x=x, xOffset=aside, y="ci_low:Q", y2="ci_high:Q", color=color, tooltip=told
+    )
+    points = data.mark_point(filled=True, size=50, opacity=1).encode(
+        x=x, xOffset=aside, y=altair.Y("pass@1:Q", title=None), color=color, tooltip=told
+    )
+    return Figure("levels", [charts.panel("pass@1 by level", bars, points, width=620, height=260)], rows, shown, colors)
 
 
 def _rate(row: Mapping[str, Any]) -> str:

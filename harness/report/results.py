@@ -1,37 +1,51 @@
-"""Read a finished run folder back: rows, scores, searches, and the paired differences between methods.
+"""Read a run folder back: rows, scores, searches, and the paired differences between methods.
 
-Does: load; compare the method under test with every other method on the same problems.
+Does: load, of an interrupted run what is finished; compare the method under test with every other one on the same problems.
 Doesn't: recompute anything that the run already decided.
 """
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import leaderboard, store
+from harness import leaderboard, pipeline, store
+from harness.contracts import Displacement
+from harness.errors import UsageError
 from harness.leaderboard import Row
 from harness.pipeline import Finished
-from harness.types import Search
+from harness.report import charts
+from harness.types import Problem, Search
 
 FOCUS = "one_shot"  # the method under test: every other one is compared with it
+LISTED = 8  # names in one sentence
 STANDARD = "grpo"  # what it is meant to replace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Everything a report shows of one run. `finished` and `probes` are keyed by (method, seed)."""
+    """Everything a report shows of one run. `finished` and `probes` are keyed by (method, seed); `missing` are the pairs
+    that an interrupted run has yet to do."""
 
     root: Path
     manifest: dict[str, Any]
     rows: list[Row]
     finished: dict[tuple[str, int], Finished]
     probes: dict[tuple[str, int], Search]
+    missing: tuple[tuple[str, int], ...] = ()
 
     @property
     def methods(self) -> list[str]:
         return list(dict.fromkeys(method for method, _ in self.finished))
+
+    @property
+    def colors(self) -> dict[str, str]:
+        """Of every method, by its label: the same one in all figures and tables."""
+        return charts.palette([self.label(method) for method in self.methods])
 
     @property
     def aggregate(self) -> list[Row]:
@@ -40,6 +54,20 @@ class Results:
     def label(self, method: str) -> str:
         """The method as tables name it."""
         return next(leaderboard.label(row) for row in self.aggregate if row["method"] == method)
+
+    @functools.cached_property
+    def pairs(self) -> list[dict[str, Any]]:
+        """The method under test minus every other one."""
+        return pairs(self)
+
+    @functools.cached_property
+    def tests(self) -> dict[str, list[Problem]]:
+        """The problems of each test set, by its name, in their order."""
+        sets: dict[str, list[Problem]] = {}
+        for entry in store.read_lines(self.root / "problems.jsonl"):
+            if entry["split"].startswith("test/"):
+                sets.setdefault(entry["split"].removeprefix("test/"), []).append(entry["problem"])
+        return sets
 
     def probes_of(self, method: str) -> list[Search]:
         """One for each seed in which the method probed perturbations."""
@@ -50,16 +78,50 @@ class Results:
 
 
 def load(root: Path) -> Results:
-    manifest = store.read_json(root / "manifest.json")
-    rows = leaderboard.read_csv(root / "leaderboard.csv")
-    finished, probes = {}, {}
-    for row in rows:
-        if row["seed"] != "all":
-            folder, key = root / f"methods/{row['method']}/{row['seed']}", (row["method"], int(row["seed"]))
-            finished[key] = store.read_json(folder / "scores.json")
-            if (folder / "probe.json").exists():
-                probes[key] = store.read_json(folder / "probe.json")
-    return Results(root=root, manifest=manifest, rows=rows, finished=finished, probes=probes)
+    """Raises UsageError where nothing is finished yet, with the way to go on."""
+    if not (root / "manifest.json").exists():
+        raise nothing(root)
+    manifest, path = store.read_json(root / "manifest.json"), root / "leaderboard.csv"
+    wanted = _wanted(manifest)
+    if path.exists():
+        rows = leaderboard.read_csv(path)
+        wanted = list(dict.fromkeys((row["method"], int(row["seed"])) for row in rows if row["seed"] != "all"))
+    found = {key: _folder(root, key) for key in wanted if (_folder(root, key) / "scores.json").exists()}
+    if ("base", 0) not in found:
+        raise nothing(root)
+    finished = {key: store.read_json(folder / "scores.json") for key, folder in found.items()}
+    probed = {key: folder / "probe.json" for key, folder in found.items() if (folder / "probe.json").exists()}
+    return Results(
+        root=root,
+        manifest=manifest,
+        rows=rows if path.exists() else _rows_so_far(manifest, finished),
+        finished=finished,
+        probes={key: store.read_json(path) for key, path in probed.items()},
+        missing=tuple(key for key in wanted if key not in found),
+    )
+
+
+def nothing(root: Path) -> UsageError:
+    hint = f"continue it with: harness resume {root}" if (root / "spec.toml").exists() else "no such run"
+    return UsageError(f"{root} has no finished rows; {hint}")
+
+
+def _wanted(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What the run does, in its order."""
+    return [(name, seed) for seed in range(manifest["spec"]["seeds"]) for name in manifest["methods"]]
+
+
+def _folder(root: Path, key: tuple[str, int]) -> Path:
+    return root / f"methods/{key[0]}/{key[1]}"
+
+
+def _rows_so_far(manifest: dict[str, Any], finished: Mapping[tuple[str, int], Finished]) -> list[Row]:
+    """As the run will write them, but for what only the engine knows: how far the weights moved."""
+    own: dict[str, list[Finished]] = {name: [] for name in manifest["methods"]}
+    for (name, _), done in finished.items():
+        own[name].append(done)
+    unknown = Displacement(math.nan, math.nan, math.nan)
+    return leaderboard.of_csv(leaderboard.to_csv(pipeline.rows_of(manifest, own, lambda _: unknown)))
 
 
 def pairs(results: Results, focus: str = FOCUS) -> list[dict[str, Any]]:
@@ -72,7 +134,7 @@ def pairs(results: Results, focus: str = FOCUS) -> list[dict[str, Any]]:
 
 def _difference(results: Results, focus: str, other: str) -> dict[str, Any]:
     found = results.finished
-    seeds = results.seeds_of(focus)
+    seeds = [seed for seed in results.seeds_of(focus) if (other, seed) in found]  # all, unless interrupted
     scores = [(found[other, seed].evaluation.sampled, found[focus, seed].evaluation.sampled) for seed in seeds]
     return leaderboard.comparison(scores)._asdict()
 
@@ -85,7 +147,7 @@ def verdict(results: Results) -> str:
     row = own[0]
     if row["ci_low"] == "":
         reason = "the zero step was chosen" if str(row["status"]).startswith("ok") else row["status"]
-        return f"One gradient step changes nothing on {row['domain']} / {row['test_benchmark']}: {reason}."
+        return f"One gradient step changes nothing on {row['domain']} / {row['test_benchmark']}: {str(reason).rstrip('.')}."
     low, high = float(row["ci_low"]), float(row["ci_high"])
     word = "raises" if low > 0 else "lowers" if high < 0 else "does not measurably change"
     text = (
@@ -93,22 +155,31 @@ def verdict(results: Results) -> str:
         f"{float(row['base_pass@1']):.3f} to {float(row['pass@1']):.3f} "
         f"({float(row['delta']):+.3f}, 95 % interval {low:+.3f} to {high:+.3f})."
     )
-    others = [p for p in pairs(results) if p["other"] not in ("base", STANDARD)]
+    others = [p for p in results.pairs if p["other"] not in ("base", STANDARD)]
     behind = [p["other"] for p in others if p["ci_high"] < 0]
     unbeaten = [p["other"] for p in others if p["ci_low"] <= 0 <= p["ci_high"]]
     text += _against_standard(results, float(row["delta"]))
-    text += f" It is behind: {', '.join(behind)}." if behind else ""
-    return text + (f" It is not clearly ahead of: {', '.join(unbeaten)}." if unbeaten else "")
+    text += f" It is behind: {listed(behind)}." if behind else ""
+    return text + (f" It is not clearly ahead of: {listed(unbeaten)}." if unbeaten else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """As many as a sentence holds."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _against_standard(results: Results, gain: float) -> str:
     """How it stands to standard RLVR at the same budget of training rollouts."""
-    found = [pair for pair in pairs(results) if pair["other"] == STANDARD]
+    found = [pair for pair in results.pairs if pair["other"] == STANDARD]
     theirs = [row for row in results.aggregate if row["method"] == STANDARD and row["ci_low"] != ""]
     if not found or not theirs:
         return ""
     (pair,), whole = found, float(theirs[0]["delta"])
     updates = round(float(theirs[0]["updates"]))
-    share = f"one_shot's gain is {gain / whole:.0%} of that; " if float(theirs[0]["ci_low"]) > 0 and gain > 0 else ""
+    known = (
+        float(theirs[0]["ci_low"]) > 0 and gain > 0 and not results.missing
+    )  # of an interrupted run's seeds not all are in both
+    share = f"one_shot's gain is {gain / whole:.0%} of that; " if known else ""
     apart = f"{pair['delta']:+.3f}, 95 % interval {pair['ci_low']:+.3f} to {pair['ci_high']:+.3f}"
     return f" {STANDARD} ({updates} updates on as many rollouts) gains {whole:+.3f}: {share}difference {apart}."

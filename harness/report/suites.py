@@ -6,16 +6,16 @@ Doesn't: rank: the runs of a grid answer different questions, often on different
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from harness import console, leaderboard
-from harness.report import contrasts, density, frontier, results
+from harness.report import contrasts, density, frontier, low_rates, low_rates_chart, results
 from harness.report.results import Results
-from harness.suiting import Suite
+from harness.suiting import Point, Suite
 
 HEAD = ("method", "base pass@1", "pass@1", "gain over base [95 %]", "status")
 
@@ -43,9 +43,28 @@ def show(suite: Suite, root: Path) -> None:
         screen.print(
             "greedy, on training problems; the sigma with the largest share above. Both shares alike: no more than noise."
         )
-    if suite.figure:
+    if suite.figure == low_rates.ALONG:
+        _show_low_rates(screen, loaded, root)
+    elif suite.figure:
         drawn = frontier.write(loaded, root, suite.figure)
         screen.print(f"figure  {drawn or 'none: no method here updates the model'}", soft_wrap=True, highlight=False)
+
+
+def _show_low_rates(screen: Console, runs: Sequence[tuple[Point, Results]], root: Path) -> None:
+    found = low_rates.rows(runs)
+    if not found:
+        screen.print(f"figure  none: {results.FOCUS} did not run")
+        return
+    for domain, (head, lines) in low_rates.tables(found).items():
+        shown = _table(f"where low base pass rates break one_shot: {domain}", head)
+        for line in lines:
+            shown.add_row(*line)
+        screen.print(shown)
+    for name, crossed in low_rates.break_evens(runs).items():
+        screen.print(f"{name}: {crossed.words}", highlight=False)
+    for sentence in low_rates.sentences(found):
+        screen.print(sentence, highlight=False)
+    screen.print(f"figure  {low_rates_chart.write(found, root)}", soft_wrap=True, highlight=False)
 
 
 def _table(title: str, head: list[str]) -> Table:

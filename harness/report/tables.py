@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness import console, leaderboard
 from harness.leaderboard import Row
-from harness.report import levels, results, saturation, subjects, wording
+from harness.report import grids, levels, results, saturation, subjects, wording
 
 MARKDOWN = ("method", "pass@1", "gain over base", "p", "greedy", "pass@16", "format", "format_free", "KL", "train",
             "train + selection")  # fmt: skip
@@ -32,7 +32,7 @@ def show(rows: Sequence[Row], form: str) -> None:
 
 def markdown(group: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(MARKDOWN) + " |", "|" + " --- |" * len(MARKDOWN)]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in group]
+    lines += ["| " + " | ".join(map(grids.plain, cells(row))) + " |" for row in group]
     return "\n".join(lines)
 
 
@@ -49,7 +49,7 @@ def cells(row: Row) -> list[str]:
 def show_pairs(root: Path) -> None:
     """Paired differences, and as Markdown what there is by level, by subject, after saturation and of words."""
     found = results.load(root)
-    pairs = results.pairs(found)
+    pairs = found.pairs
     if pairs:
         Console(width=None if Console().is_terminal else 160).print(console.pairs_table(pairs))
     for section in (levels, subjects, saturation, wording):

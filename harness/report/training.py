@@ -7,19 +7,24 @@ Doesn't: judge a method by them: batches are training problems, and those of met
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import altair
 
 from harness.report import charts
-from harness.report.results import Results
+from harness.report.charts import Figure
+from harness.report.results import FOCUS, STANDARD, Results
 
 SHORTEST = 4  # updates below which there is no curve to look at
+LONGEST = 80  # points of one line that are drawn
+SEEDS = 5  # lines of one method that are drawn
 PANELS = (
     ("pass_rate", "pass rate of the batch"),
     ("mean_tokens", "tokens per completion"),
     ("grad_norm", "gradient norm"),
 )
+CAPTION = "Each update's own batch of training problems, before the update; test scores are in the leaderboard."
 
 
 def rows(found: Results) -> list[dict[str, Any]]:
@@ -36,21 +41,39 @@ def rows(found: Results) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def figure(found: list[dict[str, Any]]) -> charts.Chart:
-    """Panels over the update's number; a faint line for each seed."""
-    placed = [{**row, "line": f"{row['method']} {row['seed']}"} for row in found]
-    known = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in placed]
-    data = altair.Data(values=known)
+def figure(results: Results, found: Sequence[dict[str, Any]]) -> Figure:
+    """Panels over the update's number; a line for each seed."""
+    trained = {row["method"]: row["update"] for row in found}  # the last update of each method
+    colors = charts.chosen({k: v for k, v in results.colors.items() if k in trained}, (STANDARD, FOCUS))
+    shown = [
+        {**row, "line": f"{row['method']} {row['seed']}"}
+        for row in found
+        if row["method"] in colors and row["seed"] < SEEDS and _drawn(row["update"], trained[row["method"]])
+    ]
+    told = charts.tooltip("method:N", "seed:N", "update:Q", "pass_rate:Q", "mean_tokens:Q", "loss:Q", "grad_norm:Q")
     panels = [
-        altair.Chart(data)
-        .mark_line(opacity=0.8, strokeWidth=1.5)
-        .encode(
-            x=altair.X("update:Q", title="update"),
-            y=altair.Y(f"{column}:Q", title=title),
-            color=altair.Color("method:N", title=None, legend=altair.Legend(orient="top", symbolOpacity=1)),
-            detail="line:N",
+        charts.panel(
+            title,
+            charts.over()
+            .mark_line(opacity=0.85, strokeWidth=1.5)
+            .encode(
+                x=altair.X("update:Q", title="update"),
+                y=altair.Y(f"{column}:Q", title=None, scale=altair.Scale(zero=False)),
+                color=charts.color(colors),
+                detail="line:N",
+                tooltip=told,
+            ),
         )
-        .properties(width=260, height=220)
         for column, title in PANELS
     ]
-    return altair.hconcat(*panels).configure_view(strokeOpacity=0.2).configure_axis(gridOpacity=0.25)
+    return Figure("training", panels, found, shown, colors)
+
+
+def _drawn(update: int, last: int) -> bool:
+    every = math.ceil(last / LONGEST)
+    return update % every == 0 or update in (1, last)
+
+
+def body(results: Results) -> str:
+    found = rows(results)
+    return charts.show(results.root, figure(results, found), CAPTION) if found else ""

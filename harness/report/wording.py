@@ -42,7 +42,7 @@ def _count(method: str, texts: Sequence[str]) -> Counted:
 
 def _texts(found: Results, method: str) -> Iterator[str]:
     for seed in found.seeds_of(method):
-        for problems in drawn.tests(found).values():
+        for problems in found.tests.values():
             for folder in drawn.folders(found, method, seed, problems):
                 yield from sampling.texts(found.root, folder)
 

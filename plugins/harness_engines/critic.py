@@ -1,15 +1,13 @@
 """A value head: one number for every position, a linear function of the hidden state that the model's own head reads.
 
-Does: stand in for the module to give that number beside its logits, wherever in a forward they are made; pad what a batch
-says of its tokens.
+Does: give that number wherever a forward makes logits; pad what a batch says of its tokens.
 Doesn't: hold or train the head (training.py), or know batches (forward.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -20,22 +18,15 @@ from harness.types import TokenCredit
 HEAD = "value/head"
 
 
-class Valued(torch.nn.Module):
-    """Called as the module is; the last column of its "logits" is the value. Computed in fp32, whatever the weights are."""
-
-    def __init__(self, module: torch.nn.Module, head_H: torch.Tensor) -> None:
-        super().__init__()
-        self.module, self._head_H = module, head_H
-
-    def forward(self, **inputs: Any) -> SimpleNamespace:
-        seen: list[torch.Tensor] = []
-        handle = _reader(self.module).register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
-        try:
-            logits = self.module(**inputs).logits
-        finally:
-            handle.remove()
-        values = seen[-1].float() @ self._head_H
-        return SimpleNamespace(logits=torch.cat([logits.float(), values[..., None]], dim=-1))
+@contextmanager
+def reading(module: torch.nn.Module, head_H: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """While open, every forward adds the values [rows, positions] of the positions it gives logits for, in fp32."""
+    seen: list[torch.Tensor] = []
+    handle = _reader(module).register_forward_pre_hook(lambda _module, given: seen.append(given[0].float() @ head_H))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def credit_of(credits: Sequence[TokenCredit], like_BT: torch.Tensor) -> Credit | None:

@@ -17,8 +17,7 @@ from transformers.cache_utils import DynamicCache
 
 from harness.contracts import TokenBatch
 from harness.types import Rollout, TokenCredit, WeightedGroup
-from harness_engines import trees
-from harness_engines.critic import Valued, credit_of
+from harness_engines import critic, trees
 from harness_engines.decoding import prefill
 from harness_engines.model import CausalModel
 from harness_engines.trees import Tree
@@ -38,6 +37,10 @@ class Micro(NamedTuple):
     @property
     def rollouts(self) -> list[Rollout]:
         return [rollout for group in self.groups for rollout in group]
+
+    def prompts(self) -> torch.Tensor:
+        """[B]: whose group a rollout is in."""
+        return torch.tensor([number for number, group in enumerate(self.groups) for _ in group])
 
 
 class _Piece(NamedTuple):
@@ -180,8 +183,7 @@ def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: T
 def _of_rows(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> torch.Tensor:
     """Logits [B, T, V] from a row for each completion that attends to its prompt's keys and values."""
     start = prefill(model, module, [group[0].prompt_tokens.tolist() for group in micro.groups])
-    counts = torch.tensor([len(group) for group in micro.groups])
-    prompt_of_B = torch.repeat_interleave(torch.arange(len(counts)), counts).to(model.device)
+    prompt_of_B = micro.prompts().to(model.device)
     first = start.logits_PV[prompt_of_B][:, None]
     if goal.tokens_BT.shape[1] == 1:
         return first
@@ -207,14 +209,22 @@ def entropy(logprobs_MV: torch.Tensor) -> torch.Tensor:
     return -(logprobs_MV.exp() * logprobs_MV).sum(-1)
 
 
-def values(
-    model: CausalModel, module: torch.nn.Module, micro: Micro, *, head_H: torch.Tensor
-) -> Iterator[tuple[Rollout, torch.Tensor]]:
-    """Every rollout with the values before its tokens."""
-    goal = targets(model, micro.rollouts)
-    found_MV, position_BT = predictions(model, Valued(module, head_H), micro, goal)
-    for rollout, values_T in zip(micro.rollouts, found_MV[:, -1][position_BT], strict=True):
-        yield rollout, values_T[: len(rollout.completion_tokens)]
+class Valued(NamedTuple):
+    """What predicts every completion token, and the value [B, T] of the state before it."""
+
+    logits_MV: torch.Tensor
+    position_BT: torch.Tensor
+    values_BT: torch.Tensor
+
+
+def valued(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets, *, head_H: torch.Tensor) -> Valued:
+    """As `predictions`, with what a value head says."""
+    with critic.reading(module, head_H) as seen:
+        logits_MV, position_BT = predictions(model, module, micro, goal)
+    values_RL, *others = seen
+    if not micro.trees:  # those of the prompts: the last position predicts the first token of each completion
+        values_RL = torch.cat([values_RL[micro.prompts().to(model.device), -1:], *others], dim=1)
+    return Valued(logits_MV, position_BT, values_RL.flatten()[position_BT])
 
 
 def token_batch(
@@ -237,8 +247,7 @@ def token_batch(
     if head_H is None or "value" not in needs:
         logits_MV, position_BT = predictions(model, module, micro, goal)
     else:
-        found_MV, position_BT = predictions(model, Valued(module, head_H), micro, goal)
-        logits_MV, values_BT = found_MV[:, :-1], found_MV[:, -1][position_BT]
+        logits_MV, position_BT, values_BT = valued(model, module, micro, goal, head_H=head_H)
     logprobs_MV = log_softmax(logits_MV, temperature)
     return TokenBatch(
         logprobs_BT=logprobs_MV[position_BT, goal.tokens_BT],
@@ -247,7 +256,7 @@ def token_batch(
         entropy_BT=entropy(logprobs_MV)[position_BT] if "entropy" in needs else None,
         old_logprobs_BT=goal.old_logprobs_BT,
         ref_logprobs_BT=ref,
-        group_B=torch.tensor([g for g, group in enumerate(micro.groups) for _ in group], device=model.device),
+        group_B=micro.prompts().to(model.device),
         values_BT=values_BT,
-        credit=credit_of(micro.credits, goal.old_logprobs_BT),
+        credit=critic.credit_of(micro.credits, goal.old_logprobs_BT),
     )

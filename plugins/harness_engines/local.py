@@ -164,8 +164,12 @@ class Local:
         found = {}
         with self.model.swapped(weights) as module:
             for micro in self._microbatches(list(batch.read(index)), unit="rollout"):
-                for r, values_T in forward.values(self.model, module, micro, head_H=weights[critic.HEAD]):
-                    found[r.problem_id, r.sample_idx] = values_T.float().cpu().numpy().copy()
+                goal = forward.targets(self.model, micro.rollouts)
+                values_BT = (
+                    forward.valued(self.model, module, micro, goal, head_H=weights[critic.HEAD]).values_BT.cpu().numpy()
+                )
+                for r, values_T in zip(micro.rollouts, values_BT, strict=True):
+                    found[r.problem_id, r.sample_idx] = values_T[: len(r.completion_tokens)].copy()
         return found
 
     @torch.inference_mode()

@@ -238,7 +238,12 @@ def test_the_types_that_json_lost_are_found_in_the_asserts(code: Code) -> None:
 
 
 def test_the_answer_of_a_solution_is_right_as_it_came_unless_it_differs_from_itself(code: Code) -> None:
-    for value, outcome in (("t", "correct"), ("float(\"inf\")", "correct"), ("object", "wrong"), ("float(\"nan\")", "wrong")):
+    for value, outcome in (
+        ("t", "correct"),
+        ('float("inf")', "correct"),
+        ("object", "wrong"),
+        ('float("nan")', "wrong"),
+    ):
         solution = f"def swap(t):\n    return {value}\n"
         problem = code.read({**EVALPLUS, "canonical_solution": solution})
         for program in (solution, f"{solution}swap.used = True\n", f"print(1)\n{solution}"):

@@ -87,7 +87,7 @@ def read(root: Path, *, seeds: int) -> list[Seed]:
 
 def _seconds(events: list[dict[str, Any]], seed: int) -> float:
     own = [event for event in events if event.get("method") == "grpo" and event.get("seed") == seed]
-    return sum(float(event["cpu_seconds"]) for event in own if event.get("stage") in ("sample", "train"))
+    return sum(float(event.get("cpu_seconds", 0.0)) for event in own if event.get("stage") in ("sample", "train"))
 
 
 def train(seed: int) -> None:

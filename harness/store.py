@@ -2,7 +2,7 @@
 
 Does: write under a temporary name, fsync, rename; encode records; remember finished stage calls by ordinal and a
 hash of their arguments.
-Doesn't: lock (one process owns a run folder), delete, or know what a stage means.
+Doesn't: lock, delete, or know what a stage means. A method and seed of a run is written by one process at a time.
 """
 
 from __future__ import annotations

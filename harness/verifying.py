@@ -38,6 +38,7 @@ CHUNK, LULL_LEAST, LULL_MOST = 64, 0.0002, 0.002
 # A worker starts in about 0.2 s; fewer items than this are judged before a second one is there.
 ITEMS_PER_WORKER = 8
 ERROR_COUNT, ERROR_SHARE = 20, 0.01
+OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.judging import serve; serve()"
 
 
@@ -107,8 +108,8 @@ class _Worker:
         while data := self.replies.read(1 << 16):
             self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
-        for line in lines:
-            yield from self._message(json.loads(line.decode()))
+        for message in json.loads(f"[{b','.join(lines).decode()}]"):
+            yield from self._message(message)
         if data is not None:  # the end, where None means that nothing more has come yet
             yield self._died()
 
@@ -130,9 +131,9 @@ class _Worker:
     def _result(self, message: dict[str, Any] | list[Any]) -> Verdict | _Failure:
         if isinstance(message, dict):
             return _Failure(message["failure"], message["detail"], message["seconds"])
-        outcome, *rest = message
-        values = dict(zip(("extracted", "format_ok", "detail", "seconds"), rest, strict=True))
-        return Verdict(outcome=Outcome(outcome), **values, verifier=self.verifier)
+        outcome, extracted, format_ok, detail, seconds = message
+        values = {"extracted": extracted, "format_ok": format_ok, "detail": detail, "seconds": seconds}
+        return Verdict(outcome=OUTCOMES[outcome], **values, verifier=self.verifier)
 
     def _wind(self) -> None:
         self._started = time.monotonic()
@@ -320,18 +321,21 @@ class VerifierPool:
 def _unique(items: Sequence[tuple[Problem, str]]) -> tuple[list[_Item], list[int]]:
     """The distinct items, and for every item the place of its equal. By text, since == takes an answer True for 1."""
     versions: dict[str, list[Problem]] = {}
-    known: dict[tuple[str, int, str], int] = {}
+    firsts: dict[int, Problem] = {}  # by identity: the first that is equal
+    known: dict[tuple[int, str], int] = {}
     unique: list[_Item] = []
     places = []
     for problem, completion in items:
-        same_id = versions.setdefault(problem.id, [])
-        same = (v for v, other in enumerate(same_id) if other is problem or repr(other) == repr(problem))
-        version = next(same, len(same_id))
-        if version == len(same_id):
-            same_id.append(problem)
-        place = known.setdefault((problem.id, version, completion), len(unique))
+        first = firsts.get(id(problem))
+        if first is None:
+            same_id = versions.setdefault(problem.id, [])
+            first = next((other for other in same_id if repr(other) == repr(problem)), problem)
+            firsts[id(problem)] = first
+            if first is problem:
+                same_id.append(problem)
+        place = known.setdefault((id(first), completion), len(unique))
         if place == len(unique):
-            unique.append(_Item(same_id[version], completion))
+            unique.append(_Item(first, completion))
         places.append(place)
     return unique, places
 

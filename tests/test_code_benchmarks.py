@@ -237,6 +237,22 @@ def test_the_types_that_json_lost_are_found_in_the_asserts(code: Code) -> None:
     assert restore("no python (", "g", [[[3]]]) == [[[3]]]
 
 
+def test_the_answer_of_a_solution_is_right_as_it_came_unless_it_differs_from_itself(code: Code) -> None:
+    for value, outcome in (
+        ("t", "correct"),
+        ('float("inf")', "correct"),
+        ("object", "wrong"),
+        ('float("nan")', "wrong"),
+    ):
+        solution = f"def swap(t):\n    return {value}\n"
+        problem = code.read({**EVALPLUS, "canonical_solution": solution})
+        for program in (solution, f"{solution}swap.used = True\n", f"print(1)\n{solution}"):
+            assert code.verify(problem, fence(program)).outcome == outcome, (value, program)
+        (*_, reference) = code._judge._references.values()
+        assert bool(reference.reply) is (outcome == "correct")
+        assert code.verify(problem, fence("def swap(t): return [t]")).outcome is Outcome.WRONG
+
+
 def test_rows_of_one_prompt_and_solution_are_not_taken_for_each_other(code: Code) -> None:
     row = {**EVALPLUS, "task_id": "one", "assertion": ""}
     answer = fence("def swap(t): return (t[1], t[0])")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tabular_run import REPOSITORY
+from tabular_run import REPOSITORY, finished
 
 sys.path.insert(0, str(REPOSITORY))  # benchmarks is no part of the installed package
 
-from benchmarks.perf import rows, run
+from benchmarks.perf import grpo, rows, run
 from benchmarks.perf.rows import Row
 
 NONE = float("nan")
@@ -128,3 +129,15 @@ def test_every_measure_that_exists_is_run_by_the_runner() -> None:
     folder = REPOSITORY / "benchmarks" / "perf"
     measures = {path.stem for path in folder.glob("*.py") if "def measure(" in path.read_text(encoding="utf-8")}
     assert measures <= set(run.MEASURES)
+
+
+def test_our_side_of_the_comparison_of_grpo_is_read_by_a_fresh_process() -> None:
+    """The measure's own: nothing else there has taught the store a run's records."""
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.perf import grpo; "
+        "print([(seed.cpu > 0, len(seed.curve), 0 < seed.learnt < 1) for seed in grpo.read(Path(sys.argv[1]), seeds=2)])"
+    )
+    line = [sys.executable, "-c", code, str(finished())]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    steps = len(grpo.read(finished(), seeds=2)[0].curve)
+    assert done.stdout.strip() == str([(True, steps, True)] * 2), done.stderr

@@ -61,9 +61,7 @@ def rows(ours: list[Seed], theirs: list[Seed], *, version: str) -> list[Row]:
 
 
 def _ours() -> list[Seed]:
-    """From one run; what selection and tests take is left out by their stages."""
     from benchmarks.perf import subjects
-    from harness import pipeline, store
 
     with tempfile.TemporaryDirectory() as folder:
         subjects.harness(
@@ -72,18 +70,24 @@ def _ours() -> list[Seed]:
             "--set", f"method.grpo.steps={STEPS}", "--set", f"method.grpo.lr={RATE}",
             "--set", "method.grpo.checkpoints=1", *subjects.SMALL_TEST, cwd=Path(folder), interval=5.0,
         )  # fmt: skip
-        root = subjects.run_folder(Path(folder))
-        done: list[pipeline.Finished] = [  # importing the module is what lets the store read it
-            store.read_json(root / f"methods/grpo/{seed}/scores.json") for seed in range(SEEDS)
-        ]
-        lines = (root / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
-    return [Seed(_seconds(events, seed), [step.pass_rate for step in done[seed].trained]) for seed in range(SEEDS)]
+        return read(subjects.run_folder(Path(folder)), seeds=SEEDS)
+
+
+def read(root: Path, *, seeds: int) -> list[Seed]:
+    """From a run folder; what selection and tests take is left out by their stages."""
+    from harness import pipeline, store
+
+    # Importing the module is what lets the store read its records.
+    done: list[pipeline.Finished] = [
+        store.read_json(root / f"methods/grpo/{seed}/scores.json") for seed in range(seeds)
+    ]
+    events = [json.loads(line) for line in (root / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [Seed(_seconds(events, seed), [step.pass_rate for step in done[seed].trained]) for seed in range(seeds)]
 
 
 def _seconds(events: list[dict[str, Any]], seed: int) -> float:
     own = [event for event in events if event.get("method") == "grpo" and event.get("seed") == seed]
-    return sum(float(event["cpu_seconds"]) for event in own if event.get("stage") in ("sample", "train"))
+    return sum(float(event.get("cpu_seconds", 0.0)) for event in own if event.get("stage") in ("sample", "train"))
 
 
 def train(seed: int) -> None:

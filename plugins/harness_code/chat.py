@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from harness_code.extract import FENCE, TEXT_CHARS, parse
+from harness_code.extract import FENCE, TEXT_CHARS, parse, parse_again
 
 _BLOCKS = 8
 _PARSED_CHARS = 1 << 20
@@ -117,7 +117,7 @@ def _longest(text: str, budget: Budget) -> _Kept | None:
     """The longest start of the text that parses, cut where the parser complains."""
     while text and budget.left > 0:
         budget.left -= len(text)
-        tree, line = parse(text)
+        tree, line = parse_again(text)
         if tree is not None:
             return _Kept(text, tree)
         lines = text.split("\n")

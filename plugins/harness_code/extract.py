@@ -45,13 +45,13 @@ def parse(text: str) -> Parsed:
 
 
 # One program is first checked and then unparsed. For readers only: `_longest` changes its tree.
-_parse_again = lru_cache(maxsize=1)(parse)
+parse_again = lru_cache(maxsize=1)(parse)
 
 
 def strict_program(problem: Problem, completion: str, entry_point: str) -> str | None:
     """Prefix and completion, if they are exactly one function that returns a value; else None."""
     program = prefix(problem) + completion
-    tree = _parse_again(program).tree if len(program) <= TEXT_CHARS else None
+    tree = parse_again(program).tree if len(program) <= TEXT_CHARS else None
     match tree.body if tree else []:
         case [ast.FunctionDef(name=name) as function] if name == entry_point and _returns(function):
             return program
@@ -108,7 +108,7 @@ def _defines(tree: ast.Module, entry_point: str) -> bool:
 
 def canonical(program: str) -> str | None:
     """The program without comments, layout and style of quotes: programs that differ in these are one vote."""
-    tree = _parse_again(program).tree
+    tree = parse_again(program).tree
     return None if tree is None else _unparse(tree)
 
 

@@ -137,7 +137,7 @@ class Job:
     def _take(self, size: int) -> bytes | None:
         while len(self._received) < size:
             try:
-                data = os.read(self._replies, 1 << 20)
+                data = os.read(self._replies, 1 << 16)  # what a pipe holds
             except BlockingIOError:
                 if not self._wait(self._replies, select.POLLIN):
                     return None

@@ -22,6 +22,7 @@ from typing import Any
 NODES, MANY_NODES, DEPTH, INT_BITS, RATIO_BITS = 100_000, 1_000_000, 200, 4_000_000, 20_000
 _SMALL = 1 << 53
 _THEMSELVES = frozenset({type(None), bool, str})
+_LEAVES = _THEMSELVES | {int, float}  # what JSON itself has, but for arrays and objects
 _COLLISIONS = 100
 
 Refer = Callable[[Any], Any]
@@ -113,7 +114,7 @@ def _decode(data: Any, resolve: Refer, depth: int) -> Any:
     if tag == "o":
         (content,) = rest
         return resolve(content)
-    items = [_decode(item, resolve, depth - 1) for item in rest]
+    items = [item if type(item) in _LEAVES else _decode(item, resolve, depth - 1) for item in rest]
     if tag == "d":
         return dict(zip(_spread(items[::2]), items[1::2], strict=True))
     return set(_spread(items)) if tag == "S" else _LISTS[tag](items)

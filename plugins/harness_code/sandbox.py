@@ -66,6 +66,16 @@ class Timed(NamedTuple):
     cpu: float
 
 
+class Answer(NamedTuple):
+    """What a program's process sent back (None: nothing), as it came, and how the process ended."""
+
+    reply: bytes | None
+    ending: Ending
+
+    def report(self) -> Report:
+        return _unanswered(self.ending) if self.reply is None else _decode_reply(self.reply)
+
+
 class Exam(NamedTuple):
     """Tests as code: `tests` is run in the names of `setup`; in it, `names` are the program's."""
 
@@ -110,12 +120,10 @@ class Sandbox:
 
     def run(self, program: str, entry_point: str, inputs: Sequence[Json], limits: Limits) -> Report:
         """Call `entry_point` of `program` once for every argument list. Raises SandboxFailure."""
-        return self.call(program, entry_point, [json.dumps(arguments) for arguments in inputs], limits=limits).report
+        return self.call(program, entry_point, json.dumps(inputs), limits=limits).report()
 
-    def call(
-        self, program: str, entry_point: str, inputs: Sequence[str], *, limits: Limits, tagged: bool = False
-    ) -> Timed:
-        """As `run`, with each argument list as JSON text: as it is, or `tagged` (plain.py).
+    def call(self, program: str, entry_point: str, inputs: str, *, limits: Limits, tagged: bool = False) -> Answer:
+        """As `run`, with the argument lists as one JSON text: as they are, or `tagged` (plain.py).
 
         For tagged arguments, values that are no plain data come back as `Opaque`; otherwise they are a failure.
         """
@@ -124,7 +132,7 @@ class Sandbox:
             job.send(b"C", {**request, "limits": limits._asdict()})
             frame = job.receive()
             ending = job.end()
-        return Timed(_unanswered(ending) if frame is None else _decode_reply(frame.body), ending.cpu)
+        return Answer(None if frame is None else frame.body, ending)
 
     def examine(self, program: str, exam: Exam, *, limits: Limits) -> Timed:
         """Run tests that call the program. The report has no calls; its `failure` is "" when the tests have passed."""

@@ -8,6 +8,7 @@ Doesn't: believe anything else that the program's process says.
 from __future__ import annotations
 
 import json
+import marshal
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from harness_code import plain
 from harness_code.chat import find_program
 from harness_code.comparing import first_difference, identical
 from harness_code.extract import canonical, lenient_program, strict_program
-from harness_code.sandbox import Call, Exam, Limits, Report, Sandbox, Timed
+from harness_code.sandbox import Answer, Call, Exam, Limits, Report, Sandbox, Timed
 from harness_code.tasks import Asserts, Differential, Pairs, Task, context_of, task_of
 
 LADDER = Limits()
@@ -48,12 +49,16 @@ def wall_limit(problem: Problem) -> float:
 
 
 class Reference(NamedTuple):
-    """What a row's own solution takes and, for `Differential` tasks, the arguments, also as JSON, and what it returns."""
+    """What a row's own solution takes and, for `Differential` tasks, the arguments, also as JSON, and what it returns.
+
+    `reply` is its answer as it came where the same answer again would be right (empty: it would not, as with NaN).
+    """
 
     cpu: float
-    texts: tuple[str, ...]
-    arguments: tuple[Any, ...]
-    expected: tuple[Any, ...]
+    text: str = ""
+    arguments: tuple[Any, ...] = ()
+    expected: tuple[Any, ...] = ()
+    reply: bytes = b""
 
 
 class Judge:
@@ -84,18 +89,21 @@ class Judge:
             case Differential():
                 reference = self._reference(problem, task)
                 limits = scaled(DIFFERENTIAL_FLOOR, reference.cpu)
-                report = self._call(task, program, texts=reference.texts, limits=limits).report
-                return _judge_values(task, reference, report)
+                answer = self._call(task, program, text=reference.text, limits=limits)
+                if answer.reply and answer.reply == reference.reply:
+                    return _Judgement(Outcome.CORRECT, "")
+                return _judge_values(task, reference, answer.report())
 
     def _examine(self, task: Asserts, program: str, limits: Limits) -> Timed:
         return self._sandbox.examine(program, Exam(task.setup, task.tests, task.names), limits=limits)
 
-    def _call(self, task: Differential, program: str, *, texts: Sequence[str], limits: Limits) -> Timed:
-        return self._sandbox.call(program, task.entry_point, texts, limits=limits, tagged=True)
+    def _call(self, task: Differential, program: str, *, text: str, limits: Limits) -> Answer:
+        return self._sandbox.call(program, task.entry_point, text, limits=limits, tagged=True)
 
     def _reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
         # Not by the problem's id and content hash: rows of the same prompt and solution may have other inputs.
-        key = sha256(repr((type(task).__name__, task)).encode(errors="surrogatepass")).digest()
+        # Version 2 of the format says the same of equal values.
+        key = sha256(marshal.dumps((type(task).__name__, *task), 2)).digest()
         if key not in self._references:
             self._references[key] = self._run_reference(problem, task)
             if len(self._references) > _KEPT:
@@ -105,14 +113,17 @@ class Judge:
     def _run_reference(self, problem: Problem, task: Asserts | Differential) -> Reference:
         """A reference that fails its tests is no fault of a completion's: only the time it took is used."""
         if isinstance(task, Asserts):
-            return Reference(self._examine(task, task.reference, scaled(CAP)).cpu, (), (), ())
-        texts = tuple(map(json.dumps, task.arguments))
-        report, cpu = self._call(task, task.reference, texts=texts, limits=scaled(CAP))
+            return Reference(self._examine(task, task.reference, scaled(CAP)).cpu)
+        text = json.dumps(task.arguments)
+        answer = self._call(task, task.reference, text=text, limits=scaled(CAP))
+        report = answer.report()
         if report.limit or report.failure or len(report.calls) != len(task.arguments):
             why = f"{report.limit} limit" if report.limit else report.failure
             raise ReferenceFailure(f"the solution of {problem.id} fails on input {len(report.calls)}: {why}")
         arguments = tuple(plain.decode(given) for given in task.arguments)
-        return Reference(cpu, texts, arguments, tuple(call.value for call in report.calls))
+        found = Reference(answer.ending.cpu, text, arguments, tuple(call.value for call in report.calls))
+        again = _judge_values(task, found, answer.report())
+        return found._replace(reply=answer.reply or b"") if again.outcome is Outcome.CORRECT else found
 
 
 class _Program(NamedTuple):

@@ -54,6 +54,8 @@ def verify(problem: Problem, completion: str) -> Verdict:
 
 
 def _judge(problem: Problem, claim: str) -> tuple[Outcome, str]:
+    if claim == problem.answer and _INTEGER.fullmatch(claim):
+        return Outcome.CORRECT, ""  # most of what is right, and no echo; what follows would say the same
     try:
         correct = any(same(gold, claim, problem.prompt) for gold in golds(problem))
     except TooLarge as error:

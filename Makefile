@@ -3,6 +3,7 @@
 # make test    the tests, a process for each core (at most 4)        make check   lint and types
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
+# make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
 #                   the CUDA packages on Linux. When it cannot be reached, the ordinary sources are used.
@@ -15,7 +16,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: setup run test check results perf clean
+.PHONY: setup run test check results perf calibrate clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -52,6 +53,9 @@ results: setup
 
 perf: .venv/perf.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perf.run $(ARGS)
+
+calibrate: .venv/core.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.run $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info

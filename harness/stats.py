@@ -11,8 +11,9 @@ Where it departs from its sources:
    was up to eight times as wide, and t 89-100 % (simulated beta-binomial problems, 20-150 of them).
 2. When every difference is the same, resampling and t both claim certainty; the interval then comes from the exact
    binomial bound on the share of problems that could differ without one having been met.
-3. Percentile levels are expanded for the number of problems: the plain ones resample a spread that is too small by
-   sqrt((P - 1) / P) and leave out Student's tail, and covered .5 % less at 100 problems.
+3. Percentiles of the bootstrap are taken at the levels of BCa, widened to Student's t. Plain ones resample a spread that
+   is too small by sqrt((P - 1) / P), and miss above twice as often as below where few problems gain much: 92.5 % where
+   these cover 94 %.
 4. The gradient's signal-to-noise ratio keeps its sign: clipping it at zero would bias averages upwards.
 """
 
@@ -100,7 +101,7 @@ def paired_bootstrap(base_P: npt.ArrayLike, method_P: npt.ArrayLike, *, seed: in
     Inputs are per-problem accuracies in 0..1; a problem that is NaN on either side is left out. `too_few` is set
     under 100 problems, or when the expected number of solved problems in one pass (the sum of accuracies) is under
     20 even for the better side, or that of failed ones under 20 even for the worse side: the differences are then
-    a handful of problems. Intervals: percentile, or Student's t with P - 1 degrees of freedom when `too_few`, or
+    a handful of problems. Intervals: bootstrap, or Student's t with P - 1 degrees of freedom when `too_few`, or
     the exact bound of `_unmet` when all differences are equal. All NaN when no problem is left.
     """
     base_P, method_P = _paired(base_P, method_P)
@@ -110,7 +111,7 @@ def paired_bootstrap(base_P: npt.ArrayLike, method_P: npt.ArrayLike, *, seed: in
     delta, se, few = float(d_P.mean()), clustered_se(d_P), too_few(base_P, method_P)
     if not few:
         means_D = np.concatenate([c_DP @ d_P for c_DP in _resamples(d_P.size, seed=seed, draws=draws)]) / d_P.size
-        low, high = (float(q) for q in np.quantile(means_D, _expanded(d_P.size)))
+        low, high = (float(q) for q in np.quantile(means_D, _levels(d_P)))
     elif np.ptp(d_P) == 0.0:
         low, high = _unmet(delta, d_P.size)
     else:
@@ -119,10 +120,16 @@ def paired_bootstrap(base_P: npt.ArrayLike, method_P: npt.ArrayLike, *, seed: in
     return Paired(delta, low, high, se, few)
 
 
-def _expanded(problems: int) -> list[float]:
-    """Levels that make a percentile interval of a mean as wide as Student's t (Hesterberg 2015, section 4.1.5)."""
-    tail = NormalDist().cdf(-math.sqrt(problems / (problems - 1)) * student.quantile(0.975, problems - 1))
-    return [tail, 1.0 - tail]
+def _levels(d_P: Floats) -> list[float]:
+    """Quantiles of resampled means that make a 95 % interval: BCa (Efron 1987), expanded (Hesterberg 2015, 4.1.5).
+
+    For a mean, bias correction and acceleration are one number, skewness / (6 sqrt(P)).
+    """
+    problems, centred_P = d_P.size, d_P - d_P.mean()
+    skew = float((centred_P**3).sum() / (6.0 * (centred_P**2).sum() ** 1.5)) if np.ptp(d_P) > 0.0 else 0.0
+    tail = math.sqrt(problems / (problems - 1)) * student.quantile(0.975, problems - 1)
+    ends = [skew + end for end in (-tail, tail)]
+    return [NormalDist().cdf(skew + end / (1.0 - skew * end)) for end in ends]
 
 
 def _paired(base_P: npt.ArrayLike, method_P: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -189,6 +196,26 @@ def over_seeds(values_SP: npt.ArrayLike) -> Combined:
         return Combined(delta, *_unmet(delta, problems), se, error.df)
     half = student.quantile(0.975, error.df) * se
     return Combined(delta, delta - half, delta + half, se, error.df)
+
+
+def rate_over_seeds(rates_SP: npt.ArrayLike) -> Combined:
+    """`over_seeds` for a pass rate in 0..1: Student's t on the scale of its logit, which keeps the interval inside.
+
+    On the rate's own scale, cut at 0, it covered 83 % at a rate of .03 on 60 problems; on this one 95 % (docs/calibration.md).
+    Where all rates are equal a share u of problems, none met, could differ (`_unmet`) and have any rate. 0 to 1 below two
+    common problems.
+    """
+    found = over_seeds(rates_SP)
+    if math.isnan(found.low):
+        return found._replace(low=0.0, high=1.0)
+    if found.se == 0.0:
+        u = 1.0 - 0.025 ** (1.0 / np.shape(rates_SP)[1])
+        return found._replace(low=found.delta * (1.0 - u), high=found.delta + u * (1.0 - found.delta))
+    spread = found.delta * (1.0 - found.delta)
+    half = student.quantile(0.975, found.df) * found.se / spread
+    odds = found.delta / (1.0 - found.delta)
+    low, high = (odds * math.exp(sign * half) for sign in (-1.0, 1.0))
+    return found._replace(low=low / (1.0 + low), high=high / (1.0 + high))
 
 
 class SeedsError(NamedTuple):

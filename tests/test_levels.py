@@ -49,6 +49,12 @@ def sampled(*correct: int, n: int = 4, wide: Score | None = None) -> Evaluation:
     return Evaluation(sampled=found, greedy=found, wide=wide)
 
 
+def on_logits(rate: float, half: float) -> tuple[float, float]:
+    """rate +- half, as far on the logit's scale, where a step is 1 / (rate (1 - rate)) of one in the rate."""
+    middle, off = math.log(rate / (1 - rate)), half / (rate * (1 - rate))
+    return 1 / (1 + math.exp(off - middle)), 1 / (1 + math.exp(-off - middle))
+
+
 def test_one_seed_by_hand(tmp_path: Path, found: Results) -> None:
     wide = score([1, 0, 0, 0, 17, 2], [17, 16, 16, 15, 17, 2])
     first, second = levels.rows(made(tmp_path, found, [sampled(2, 1, 2, 1, 0, 0, 4, wide=wide)], LEVEL_OF))
@@ -56,7 +62,7 @@ def test_one_seed_by_hand(tmp_path: Path, found: Results) -> None:
         ("base", 1, 4, 1), ("base", 2, 2, 1)
     ]  # fmt: skip
     half = 3.182446 * math.sqrt(1 / 48) / 2  # t(0.975, 3), and rates of .5 and .25 have variance 1 / 48
-    assert (first["pass@1"], first["ci_low"], first["ci_high"]) == pytest.approx((0.375, 0.375 - half, 0.375 + half))
+    assert (first["pass@1"], first["ci_low"], first["ci_high"]) == pytest.approx((0.375, *on_logits(0.375, half)))
     # Nothing solved says: at most a share u of problems is solvable, where (1 - u)^2 = .025.
     assert (second["pass@1"], second["ci_low"], second["ci_high"]) == pytest.approx((0, 0, 1 - math.sqrt(0.025)))
     assert first["pass@16"] == pytest.approx(16 / 17 / 3)  # 17 draws with one right, twice none; 15 draws are too few
@@ -70,8 +76,8 @@ def test_several_seeds_by_hand(tmp_path: Path, found: Results) -> None:
     from_problems, seen, rest = (5 / 3) / 64 / 4, (1 / 128) / 2, 8 / 256 / 3 / 8
     df = 1 / (seen / (from_problems + seen) / 1 + from_problems / (from_problems + seen) / 3)
     half = student.quantile(0.975, df) * math.sqrt(from_problems + seen - rest)
-    assert (first["pass@1"], first["ci_low"], first["ci_high"]) == pytest.approx((0.4375, 0.0, 0.4375 + half))
-    assert half > 0.4375, "cut at 0"
+    assert (first["pass@1"], first["ci_low"], first["ci_high"]) == pytest.approx((0.4375, *on_logits(0.4375, half)))
+    assert half > 0.4375, "would reach below 0"
     assert (second["pass@1"], second["ci_low"], second["ci_high"]) == pytest.approx((1, math.sqrt(0.025), 1))
     assert first["seeds"] == 2
     assert math.isnan(first["pass@16"])
@@ -81,7 +87,8 @@ def test_intervals_stay_in_range_and_lost_problems_are_left_out(tmp_path: Path, 
     lost = Evaluation(sampled=score([4, 0, 0, 4, 0, 0], [4, 4, 0, 4, 0, 0]), greedy=score([], []), wide=None)
     first, second = levels.rows(made(tmp_path, found, [lost], LEVEL_OF))
     assert first["pass@1"] == pytest.approx(2 / 3)
-    assert (first["ci_low"], first["ci_high"]) == (0.0, 1.0)
+    assert 0.0 < first["ci_low"] < 0.01, "t(0.975, 2) of three problems would reach far outside"
+    assert 0.99 < first["ci_high"] < 1.0
     assert math.isnan(second["pass@1"])
 
 

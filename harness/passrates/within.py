@@ -34,8 +34,10 @@ from harness.types import Score
 
 VIEW = "base pass rate of a test problem"
 EDGE = 0.025  # share of the fitted pass rates that is left out at either end: no problem tells of a gain there
+LOWEST = 1e-3  # a gain in points below it is none, and problems there are all alike in 16 draws
 SHOWN = 25  # points of the fit that are kept for a figure, about
-_X_J = np.linspace(-9.0, 6.0, 151)  # logit p at which integrals over p are taken
+_X_J = np.linspace(-30.0, 8.0, 191)  # logit p at which integrals are taken: a beta may have much of its mass at tiny p
+_BEND = 6.0  # |logit p| beyond which the curve goes on straight
 _ITERATIONS = 15
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -79,11 +81,17 @@ def of_problems(
 
 
 def _seeds_drawn(gains_SP: Floats, rng: np.random.Generator, draws: int) -> Floats:
-    """The seeds' mean in each draw: deviations of seeds, added with normal weights that give the variance of their mean."""
-    mean_P, count = gains_SP.mean(axis=0), len(gains_SP)
-    if count == 1:
+    """The seeds' mean in each draw: deviations of seeds, added with normal weights that give the variance of their mean.
+
+    What completions add to these deviations is in the resampled problems already, and is left out here.
+    """
+    mean_P, count, error = gains_SP.mean(axis=0), len(gains_SP), stats.error_over_seeds(gains_SP)
+    if error.from_seeds == 0.0:
         return np.broadcast_to(mean_P, (draws, mean_P.size))
-    weights_DS = rng.standard_normal((draws, count)) / math.sqrt(count * (count - 1))
+    seen = float(gains_SP.mean(axis=1).var(ddof=1)) / count
+    scale = math.sqrt(error.from_seeds / seen / (count * (count - 1)))
+    tail_D1 = np.sqrt(error.df / rng.chisquare(error.df, (draws, 1)))  # Student's, as in stats.over_seeds
+    weights_DS = scale * tail_D1 * rng.standard_normal((draws, count))
     gains_DP: Floats = mean_P + weights_DS @ (gains_SP - mean_P)
     return gains_DP
 
@@ -129,7 +137,7 @@ def _curves(cells: Cells, weights_DP: Floats, gains_DP: Floats, priors_D2: Float
 
 
 def _basis() -> Floats:
-    return np.stack([np.ones_like(_X_J), _X_J, (_X_J / 3.0) ** 2], axis=1)
+    return np.stack([np.ones_like(_X_J), _X_J, (np.clip(_X_J, -_BEND, _BEND) / 3.0) ** 2], axis=1)
 
 
 def _posterior(cells: Cells, priors_D2: Floats) -> Floats:
@@ -162,7 +170,8 @@ def _fit(posterior_DCJ: Floats, rates_DC: Floats, counts_DC: Floats) -> Floats:
 
 def _seen(fit: Curves) -> npt.NDArray[np.bool_]:
     """The pass rates of which problems tell."""
-    inside_J: npt.NDArray[np.bool_] = (fit.below_DJ[0] >= EDGE) & (fit.below_DJ[0] <= 1 - EDGE)
+    below_J = fit.below_DJ[0]
+    inside_J: npt.NDArray[np.bool_] = (below_J >= EDGE) & (below_J <= 1 - EDGE) & (logit(np.array(LOWEST)) <= _X_J)
     return inside_J
 
 

@@ -81,20 +81,12 @@ def _solved(wide: Score, levels: Mapping[str, int], level: int) -> float:
 
 
 def interval(rates_SP: Floats) -> tuple[float, float, float]:
-    """Mean over seeds and problems, and its interval as for gains: over problems, and over seeds when several.
-
-    Where all rates are equal their spread says nothing; a share u of problems, none met, could then differ and have
-    any rate (as in stats.paired_bootstrap).
-    """
+    """Mean over seeds and problems, and its interval (stats.rate_over_seeds)."""
     rates_SP = rates_SP[:, ~np.isnan(rates_SP).all(axis=0)]
     if rates_SP.size == 0:
         return math.nan, math.nan, math.nan
-    mean, problems = float(np.nanmean(rates_SP, axis=1).mean()), rates_SP.shape[1]
-    if np.nanmin(rates_SP) == np.nanmax(rates_SP):
-        u = 1.0 - 0.025 ** (1.0 / problems)
-        return mean, mean - u * mean, mean + u * (1.0 - mean)
-    found = stats.over_seeds(rates_SP)
-    return mean, max(0.0, found.low), min(1.0, found.high)
+    found = stats.rate_over_seeds(rates_SP)
+    return found.delta, found.low, found.high
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

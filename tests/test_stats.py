@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import seeds, stats, student
+from harness import betabinomial, seeds, stats, student
 
 RNG = seeds.generator
 
@@ -260,30 +260,30 @@ def test_expected_dead_share_recovers_a_beta_mixture(a: float, b: float) -> None
     rng = RNG(6)
     p_P = rng.beta(a, b, 4000)
     correct_P = rng.binomial(16, p_P)
-    assert stats.expected_dead_share(correct_P, 16, 16) == pytest.approx(_dead(p_P, 16), abs=0.015)
-    assert stats.expected_dead_share(correct_P, 16, 64) == pytest.approx(_dead(p_P, 64), abs=0.02)
+    assert betabinomial.expected_dead_share(correct_P, 16, 16) == pytest.approx(_dead(p_P, 16), abs=0.015)
+    assert betabinomial.expected_dead_share(correct_P, 16, 64) == pytest.approx(_dead(p_P, 64), abs=0.02)
 
 
 def test_expected_dead_share_exceeds_the_value_at_the_mean_and_meets_it_without_spread() -> None:
     rng = RNG(8)
     p_P = rng.beta(0.4, 3.0, 3000)
-    spread = stats.expected_dead_share(rng.binomial(16, p_P), np.full(3000, 16), 8)
+    spread = betabinomial.expected_dead_share(rng.binomial(16, p_P), np.full(3000, 16), 8)
     at_mean = p_P.mean()
     assert spread > (1 - at_mean) ** 8 + at_mean**8 + 0.1
-    even = stats.expected_dead_share(rng.binomial(16, 0.2, 3000), 16, 8)
+    even = betabinomial.expected_dead_share(rng.binomial(16, 0.2, 3000), 16, 8)
     assert even == pytest.approx(0.8**8, abs=0.02)
 
 
 def test_expected_dead_share_at_its_edges() -> None:
-    assert stats.expected_dead_share([0, 0, 16], 16, 8) == 1.0
-    assert math.isnan(stats.expected_dead_share([], 16, 8))
-    assert 0.0 < stats.expected_dead_share([1, 0, 2], [15, 16, 14], 8) < 1.0
+    assert betabinomial.expected_dead_share([0, 0, 16], 16, 8) == 1.0
+    assert math.isnan(betabinomial.expected_dead_share([], 16, 8))
+    assert 0.0 < betabinomial.expected_dead_share([1, 0, 2], [15, 16, 14], 8) < 1.0
     with pytest.raises(ValueError, match="n >= 2"):
-        stats.expected_dead_share([1], 1, 8)
+        betabinomial.expected_dead_share([1], 1, 8)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(2, 6)), min_size=1, max_size=12), st.integers(2, 40))
 def test_expected_dead_share_is_a_share(counts: list[tuple[int, int]], group: int) -> None:
     n_P = [n for _, n in counts]
-    share = stats.expected_dead_share([min(c, n) for c, n in counts], n_P, group)
+    share = betabinomial.expected_dead_share([min(c, n) for c, n in counts], n_P, group)
     assert 0.0 <= share <= 1.0 + 1e-12

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from harness import stats
+from harness import betabinomial
 from harness.pipeline import Finished
 from harness.report.results import Results
 from harness.types import Score
@@ -88,7 +88,7 @@ def expected_share(score: Score, *, group: int) -> float:
     if not kept:
         return math.nan
     correct, n = zip(*kept, strict=True)
-    return stats.expected_dead_share(correct, n, group)
+    return betabinomial.expected_dead_share(correct, n, group)
 
 
 def recommended(snr: float, rollouts: int, *, agreement: float = AGREEMENT) -> float:

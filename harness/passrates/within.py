@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import seeds, stats
+from harness import betabinomial, seeds, stats
 from harness.passrates import across, crossing
 from harness.passrates.crossing import DELTA, BreakEven, CurvePoint, expit, logit
 from harness.report.results import Results
@@ -69,7 +69,7 @@ def of_problems(
         return []
     (right_C, drawn_C), cell_P = np.unique(np.stack([right_P, drawn_P]), axis=1, return_inverse=True)
     cells, rng = Cells(right_C, drawn_C, cell_P.ravel()), seeds.generator(seed)
-    prior = stats.beta_binomial(right_P, drawn_P)
+    prior = betabinomial.fit(right_P, drawn_P)
     once = np.ones((1, right_P.size))
     fit = _curves(cells, once, gains_SP.mean(axis=0)[None], np.array([prior]))
     if np.count_nonzero(_seen(fit)) < 2:  # nearly all problems are at one end of the grid
@@ -96,7 +96,7 @@ def _seeds_drawn(gains_SP: Floats, rng: np.random.Generator, draws: int) -> Floa
     return gains_DP
 
 
-def _priors(cells: Cells, weights_DP: Floats, fitted: stats.Beta) -> Floats:
+def _priors(cells: Cells, weights_DP: Floats, fitted: betabinomial.Beta) -> Floats:
     """Parameters of the beta for every resample: the likeliest of a grid around those of the problems as they are."""
     strength = fitted.alpha + fitted.beta
     means_G, strengths_G = (
@@ -107,7 +107,7 @@ def _priors(cells: Cells, weights_DP: Floats, fitted: stats.Beta) -> Floats:
         )
     )
     priors_G2 = np.stack([means_G * strengths_G, (1 - means_G) * strengths_G], axis=1)
-    loglik_GC = stats.beta_binomial_loglik(priors_G2[:, :1], priors_G2[:, 1:], cells.right_C, cells.drawn_C)
+    loglik_GC = betabinomial.loglik(priors_G2[:, :1], priors_G2[:, 1:], cells.right_C, cells.drawn_C)
     best_D = (_by_cell(cells, weights_DP) @ loglik_GC.T).argmax(axis=1)
     found_D2: Floats = priors_G2[best_D]
     return found_D2

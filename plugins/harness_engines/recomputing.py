@@ -39,9 +39,10 @@ class FixedLayer(CacheLayerMixin):  # type: ignore[misc]
         if self._before is not None:
             keys, values = self._before
             return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+        keys, values = key_states.contiguous(), value_states.contiguous()  # what a growing cache would make of them
         if self.keys is None:
-            self.lazy_initialization(key_states, value_states)
-        return key_states, value_states
+            self.lazy_initialization(keys, values)
+        return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0

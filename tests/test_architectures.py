@@ -93,6 +93,8 @@ def plain_loss(module: torch.nn.Module, rollout: Rollout, weight: float) -> torc
 
 def test_sampler_and_scores_agree_with_a_plain_forward(model: Path, tmp_path: Path) -> None:
     engine, module = make_engine(model, tmp_path), plain(model)
+    capped = getattr(module.config, "attn_logit_softcapping", None)  # of scores, which sdpa cannot
+    assert engine.local.model.module.config._attn_implementation == ("eager" if capped else "sdpa")
     rollouts = drawn(engine)
     scores = engine.score(rollouts, BASE, temperature=1.0)
     for rollout, score in zip(rollouts, scores, strict=True):

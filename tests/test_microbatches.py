@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_hf import BASE, batch_of, drawn, make_engine, request
 
 from harness.errors import HarnessError
 from harness.objectives import PolicyGradient
 from harness.testing.engine_subject import FixedBatch
-from harness.types import WeightedGroup
+from harness.types import Move, Policy, WeightedGroup
 from harness_engines import forward, hf, local
 from harness_engines.forward import Micro
 from harness_engines.workers import Workers
@@ -110,6 +110,23 @@ def test_bf16_microbatches_are_summed_in_fp32(random_model: Path, tmp_path: Path
     coarse = {name: sum((part[name].bfloat16() for part in apart), torch.zeros(())) for name in together}
     assert {t.dtype for t in together.values()} == {torch.float32}
     assert difference(exact, together) < 1e-6 < 1e-3 * difference(exact, coarse)
+
+
+def test_candidates_are_formed_in_fp32_and_cast_once(random_model: Path, tmp_path: Path) -> None:
+    """Many steps below what bf16 can tell apart add up; cast after each, they would be lost."""
+    model = make_engine(random_model, tmp_path, dtype="bfloat16").local.model
+    direction = {name: t.float() / 1000 for name, t in model.base.items()}
+    save_file(direction, tmp_path / "d.safetensors")
+    move = Move(kind="direction", path="d.safetensors", digest="d", step=1.0)
+    formed = model.weights(Policy(base="random", moves=(move,) * 50))
+    for name, base in model.base.items():
+        wanted = base.float()
+        for _ in range(50):
+            wanted = wanted + direction[name]
+        assert torch.equal(formed[name], wanted.bfloat16())
+        moved = (wanted - base.float()) / base.float()
+        torch.testing.assert_close(moved[base != 0], torch.full_like(moved[base != 0], 0.05), rtol=1e-3, atol=0)
+        assert torch.equal((base + direction[name].bfloat16()), base), "one step alone is lost"
 
 
 class Told:

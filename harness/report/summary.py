@@ -116,8 +116,6 @@ def detectable(found: Results) -> detecting.Detectable | None:
     """Of the method under test; None where it changed nothing, or all problems alike: no spread tells of an error."""
     row = focus_row(found)
     gains_SP = across.gains(found, FOCUS) if row is not None and row["ci_low"] != "" else np.zeros((0, 0))
-    if np.unique(gains_SP[~np.isnan(gains_SP)]).size < 2:
-        return None
     seen = detecting.detectable(gains_SP)
     return None if math.isnan(seen.effect) else seen
 

@@ -100,6 +100,7 @@ class EngineSpec:
     """`dtype` and `device` "auto": fp32 on CPU, bf16 on GPU. `shard_rollouts` is the sampling batch.
 
     `microbatch_tokens` bounds a teacher-forced forward, padding included; 0: 2,048 on CPU, 16,384 on GPU.
+    `gradient_checkpointing` makes layers again in the backward instead of keeping them: a third more work, less memory.
     """
 
     name: str = "hf"
@@ -108,11 +109,13 @@ class EngineSpec:
     shard_rollouts: int = 512
     microbatch_tokens: int = 0
     trust_remote_code: bool = False
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """Everything that decides a run's results, plus `workers`, which does not and is left out of the hash.
+    """Everything that decides a run's results, plus `workers` and `engine.gradient_checkpointing`, which do not and are left
+    out of the hash.
 
     `benchmark` (a name or a .jsonl file of rows; "" is "ladder" unless `data` names some) serves every split that
     `data` does not. `budget` is the number of training rollouts of every method, `selection_budget` (0: the same number) what each
@@ -181,9 +184,10 @@ class RunSpec:
 
     @property
     def hash(self) -> str:
-        """8 hex digits over everything but `workers`."""
+        """8 hex digits over everything that decides results."""
         values = to_dict(self)
         values.pop("workers")
+        values["engine"].pop("gradient_checkpointing")
         return store.fingerprint(values)[:8]
 
 

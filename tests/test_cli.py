@@ -223,7 +223,7 @@ def test_interrupt_ends_in_130_and_resumes(tmp_path: Path) -> None:
 BUSY = """
 import signal; signal.signal(2, signal.default_int_handler)
 from harness_engines.workers import Workers
-workers = Workers(2, __import__, "time")
+workers = Workers(__import__, [("time",)] * 2)
 list(workers.run([("sleep", (0,)), ("sleep", (0,))]))
 print("ready", flush=True)
 try:

@@ -161,9 +161,9 @@ def test_no_domain_missing_file_and_broken_toml(tmp_path: Path) -> None:
         load(file=tmp_path / "bad.toml")
 
 
-def test_hash_ignores_workers_alone() -> None:
+def test_hash_ignores_workers_and_recomputed_layers_alone() -> None:
     spec = load()
-    assert load("workers=7").hash == spec.hash
+    assert load("workers=7").hash == load("engine.gradient_checkpointing=true").hash == spec.hash
     assert len(spec.hash) == 8
     others = ["seeds=2", "model=x", "rewards.wrong=-1", "method.one_shot.direction=raw", "engine.shard_rollouts=64"]
     assert len({spec.hash, *(load(text).hash for text in others)}) == len(others) + 1

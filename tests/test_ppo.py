@@ -327,7 +327,7 @@ def test_the_transformers_head_is_that_of_a_plain_forward(
     parts = [engine.local.gradient_at(live.live(), given_batch, s, goal) for s in range(4)]
     for name, parameter in [*plain.named_parameters(), (critic.HEAD, own)]:
         expected = parameter.grad.numpy()
-        error = -sum(part.arrays[name] for part in parts) - expected
+        error = -sum(part.arrays[name].numpy() for part in parts) - expected
         assert np.linalg.norm(error) <= 1e-4 * np.linalg.norm(expected) + 1e-5, name
 
 

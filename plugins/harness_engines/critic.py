@@ -1,32 +1,26 @@
 """A value head: one number for every position, a linear function of the hidden state that the model's own head reads.
 
-Does: give that number wherever a forward makes logits; pad what a batch says of its tokens.
+Does: give that number for hidden states; pad what a batch says of its tokens.
 Doesn't: hold or train the head (training.py), or know batches (forward.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 
 from harness.contracts import Credit
 from harness.errors import UsageError
 from harness.types import TokenCredit
+from harness_engines.chunking import States
 
 HEAD = "value/head"
 
 
-@contextmanager
-def reading(module: torch.nn.Module, head_H: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-    """While open, every forward adds the values [rows, positions] of the positions it gives logits for, in fp32."""
-    seen: list[torch.Tensor] = []
-    handle = _reader(module).register_forward_pre_hook(lambda _module, given: seen.append(given[0].float() @ head_H))
-    try:
-        yield seen
-    finally:
-        handle.remove()
+def values(states: States, head_H: torch.Tensor) -> torch.Tensor:
+    """[B, T], in fp32: of the state before each completion token."""
+    return (states.hidden_MD.float() @ head_H)[states.position_BT]
 
 
 def credit_of(credits: Sequence[TokenCredit], like_BT: torch.Tensor) -> Credit | None:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from harness import seeds
 from harness.types import Finish, Rollout, Shard
-from harness_engines import sharing
+from harness_engines import recomputing, sharing
 from harness_engines.model import CausalModel
 
 LIVE_SHARE = 0.8  # rows are compacted when fewer than this share still runs
@@ -86,7 +86,8 @@ class Prefill(NamedTuple):
 
 
 def prefill(model: CausalModel, module: torch.nn.Module, prompts: list[list[int]]) -> Prefill:
-    """One forward over the prompts. Differentiable when gradients are on: keys and values stay in the graph."""
+    """One forward over the prompts. Differentiable when gradients are on: keys and values stay in the graph. The logits are
+    what `module` gives for such, hidden states where it is a Body (splitting.py)."""
     width = max(len(p) for p in prompts)
     tokens = torch.full((len(prompts), width), model.pad_id, dtype=torch.long)
     mask = torch.zeros((len(prompts), width), dtype=torch.bool)
@@ -95,7 +96,7 @@ def prefill(model: CausalModel, module: torch.nn.Module, prompts: list[list[int]
         mask[row, width - len(prompt) :] = True
     tokens, mask = tokens.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache()
+    cache = recomputing.empty()
     inputs = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions, "past_key_values": cache}
     with model.residual.since(width - 1):
         out = module(**inputs, logits_to_keep=1)

@@ -2,7 +2,8 @@
 
 Does: pack groups into microbatches; forward a prompt with the tree of its completions (trees.py), or, where they share
 too little, let every completion attend to its prompt's keys and values; return what objectives and scores need.
-Doesn't: hold more than one microbatch; results are equal for every microbatch size up to rounding.
+Doesn't: hold more than one microbatch, or distributions over the vocabulary (chunking.py); results are equal for every
+microbatch size up to rounding.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers.cache_utils import DynamicCache
 
 from harness.contracts import TokenBatch
 from harness.types import Rollout, TokenCredit, WeightedGroup
-from harness_engines import critic, trees
+from harness_engines import chunking, critic, recomputing, trees
+from harness_engines.chunking import States
 from harness_engines.decoding import prefill
 from harness_engines.model import CausalModel
+from harness_engines.splitting import Body
 from harness_engines.trees import Tree
+
+ALIKE = 64  # tokens; completions are not put in finer order of length, since neighbours may share a tree
 
 
 class Micro(NamedTuple):
@@ -63,8 +67,8 @@ class Targets(NamedTuple):
 def microbatches(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str, as_trees: bool) -> Iterator[Micro]:
     """Pack groups of similar length until rows x (prompt + completion) would pass `max_tokens`.
 
-    Groups are sorted by length first; with unit "rollout" a group too large for one microbatch is split. With
-    `as_trees` a group whose completions share enough becomes one row: its prompt and its tree.
+    Groups are sorted by length first; with unit "rollout" a group too large for one microbatch is split, completions of
+    like length together. With `as_trees` a group whose completions share enough becomes one row: its prompt and its tree.
     """
     pieces = [_piece(group, as_trees) for group in _parts(groups, max_tokens=max_tokens, unit=unit)]
     for as_tree in (True, False):
@@ -99,11 +103,22 @@ def _length(group: WeightedGroup) -> int:
 
 def _parts(groups: Iterable[WeightedGroup], *, max_tokens: int, unit: str) -> Iterator[WeightedGroup]:
     for group in groups:
-        size = len(group.rollouts) if unit == "group" else max(1, max_tokens // _length(group))
-        for start in range(0, len(group.rollouts), size):
-            part = slice(start, start + size)
-            credits = None if group.credits is None else group.credits[part]
-            yield WeightedGroup(group.rollouts[part], group.weights_G[part], credits)
+        if unit == "group" or len(group.rollouts) * _length(group) <= max_tokens:
+            yield group
+        else:
+            yield from _split(group, max_tokens)
+
+
+def _split(group: WeightedGroup, max_tokens: int) -> Iterator[WeightedGroup]:
+    """Longest completions first, as near as ALIKE, each part padded to its own longest."""
+    lengths_G = [len(rollout.completion_tokens) for rollout in group.rollouts]
+    left = sorted(range(len(lengths_G)), key=lambda i: -(lengths_G[i] // ALIKE))
+    while left:
+        longest = len(group.rollouts[0].prompt_tokens) + max(lengths_G[i] for i in left)
+        size = max(1, max_tokens // longest)
+        part, left = left[:size], left[size:]
+        credits = None if group.credits is None else tuple(group.credits[i] for i in part)
+        yield WeightedGroup(tuple(group.rollouts[i] for i in part), group.weights_G[part], credits)
 
 
 def _micro(pieces: Sequence[_Piece]) -> Micro:
@@ -129,24 +144,13 @@ def targets(model: CausalModel, rollouts: Sequence[Rollout]) -> Targets:
     return Targets(tokens.to(model.device), mask.to(model.device), old.to(model.device))
 
 
-class Predictions(NamedTuple):
-    """Logits [M, V] of the distinct positions, and the position [B, T] that predicts each completion token."""
-
-    logits_MV: torch.Tensor
-    position_BT: torch.Tensor
-
-
-def predictions(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> Predictions:
-    """What predicts every completion token; the first comes from the prompt's last position."""
-    if micro.trees:
-        return _of_trees(model, module, micro, goal)
-    logits_BTV = _of_rows(model, module, micro, goal)
-    count = logits_BTV.shape[0] * logits_BTV.shape[1]
-    position_BT = torch.arange(count, device=model.device).view(goal.tokens_BT.shape)
-    return Predictions(logits_BTV.flatten(0, 1), position_BT)
+def states(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> States:
+    """What predicts every completion token, `module` being a Body or a steering.Reader; the first token's comes from the
+    prompt's last position."""
+    return (_of_trees if micro.trees else _of_rows)(model, module, micro, goal)
 
 
-def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> Predictions:
+def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> States:
     """One row for each prompt: padding, the prompt, its tree, padding."""
     prompts = [group[0].prompt_tokens for group in micro.groups]
     before, after = max(len(p) for p in prompts), max(len(tree.tokens_U) for tree in micro.trees)
@@ -177,20 +181,17 @@ def _of_trees(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: T
             use_cache=False,
             logits_to_keep=after + 1,
         )
-    return Predictions(out.logits.flatten(0, 1), torch.from_numpy(position_BT).to(model.device))
+    return States(out.logits.flatten(0, 1), torch.from_numpy(position_BT).to(model.device))
 
 
-def _of_rows(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> torch.Tensor:
-    """Logits [B, T, V] from a row for each completion that attends to its prompt's keys and values."""
+def _of_rows(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets) -> States:
+    """From a row for each completion that attends to its prompt's keys and values; positions of prompts come first."""
     start = prefill(model, module, [group[0].prompt_tokens.tolist() for group in micro.groups])
     prompt_of_B = micro.prompts().to(model.device)
-    first = start.logits_PV[prompt_of_B][:, None]
-    if goal.tokens_BT.shape[1] == 1:
-        return first
-    cache = DynamicCache()
-    for index, (keys, values) in enumerate(start.layers):
-        cache.update(keys[prompt_of_B], values[prompt_of_B], index)
     fed = goal.tokens_BT[:, :-1]
+    if fed.shape[1] == 0:
+        return States(start.logits_PV, prompt_of_B[:, None])
+    cache = recomputing.prompts([(keys[prompt_of_B], values[prompt_of_B]) for keys, values in start.layers])
     offsets = torch.arange(fed.shape[1], device=model.device)
     out = module(
         input_ids=fed,
@@ -198,33 +199,9 @@ def _of_rows(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Ta
         position_ids=start.lengths_P[prompt_of_B][:, None] + offsets,
         past_key_values=cache,
     )
-    return torch.cat([first, out.logits], dim=1)
-
-
-def log_softmax(logits_MV: torch.Tensor, temperature: float) -> torch.Tensor:
-    return torch.log_softmax(logits_MV.float() / temperature, dim=-1)
-
-
-def entropy(logprobs_MV: torch.Tensor) -> torch.Tensor:
-    return -(logprobs_MV.exp() * logprobs_MV).sum(-1)
-
-
-class Valued(NamedTuple):
-    """What predicts every completion token, and the value [B, T] of the state before it."""
-
-    logits_MV: torch.Tensor
-    position_BT: torch.Tensor
-    values_BT: torch.Tensor
-
-
-def valued(model: CausalModel, module: torch.nn.Module, micro: Micro, goal: Targets, *, head_H: torch.Tensor) -> Valued:
-    """As `predictions`, with what a value head says."""
-    with critic.reading(module, head_H) as seen:
-        logits_MV, position_BT = predictions(model, module, micro, goal)
-    values_RL, *others = seen
-    if not micro.trees:  # those of the prompts: the last position predicts the first token of each completion
-        values_RL = torch.cat([values_RL[micro.prompts().to(model.device), -1:], *others], dim=1)
-    return Valued(logits_MV, position_BT, values_RL.flatten()[position_BT])
+    later_BT = len(micro.groups) + torch.arange(fed.numel(), device=model.device).view(fed.shape)
+    hidden_MD = torch.cat([start.logits_PV, out.logits.flatten(0, 1)])
+    return States(hidden_MD, torch.cat([prompt_of_B[:, None], later_BT], dim=1))
 
 
 def token_batch(
@@ -237,26 +214,22 @@ def token_batch(
     head_H: torch.Tensor | None = None,
 ) -> TokenBatch:
     """What an objective sees, with the graph of the current policy, and of a value head, behind it."""
-    goal = targets(model, micro.rollouts)
+    goal, body, size = targets(model, micro.rollouts), Body(module), chunking.vocabulary(module)
     ref = None
     if "ref_logprob" in needs:  # before the policy's own forward, whose backward needs the policy's weights in place
         with torch.no_grad(), model.swapped(model.base):
-            found = predictions(model, module, micro, goal)
-            ref = log_softmax(found.logits_MV, temperature)[found.position_BT, goal.tokens_BT]
-    values_BT = None
-    if head_H is None or "value" not in needs:
-        logits_MV, position_BT = predictions(model, module, micro, goal)
-    else:
-        logits_MV, position_BT, values_BT = valued(model, module, micro, goal, head_H=head_H)
-    logprobs_MV = log_softmax(logits_MV, temperature)
+            found = chunking.needed(states(model, body, micro, goal), goal.mask_BT, vocabulary=size)
+            ref = chunking.tell(module, found, goal.tokens_BT, temperature=temperature, entropies=False).logprobs_BT
+    seen = chunking.needed(states(model, body, micro, goal), goal.mask_BT, vocabulary=size)
+    told = chunking.tell(module, seen, goal.tokens_BT, temperature=temperature, entropies="entropy" in needs)
     return TokenBatch(
-        logprobs_BT=logprobs_MV[position_BT, goal.tokens_BT],
+        logprobs_BT=told.logprobs_BT,
         mask_BT=goal.mask_BT,
         weights_B=torch.from_numpy(micro.weights_B).float().to(model.device),
-        entropy_BT=entropy(logprobs_MV)[position_BT] if "entropy" in needs else None,
+        entropy_BT=told.entropy_BT,
         old_logprobs_BT=goal.old_logprobs_BT,
         ref_logprobs_BT=ref,
         group_B=micro.prompts().to(model.device),
-        values_BT=values_BT,
+        values_BT=None if head_H is None or "value" not in needs else critic.values(seen, head_H),
         credit=critic.credit_of(micro.credits, goal.old_logprobs_BT),
     )

@@ -1,8 +1,9 @@
 """The `hf` engine: any causal language model that transformers loads, sampled and differentiated by our own loops.
 
-Does: spread shards, scoring and sub-batch gradients over worker processes, each single-threaded, and reduce
-sub-batch gradients in index order, so that results are bitwise equal for every number of workers.
-Doesn't: truncate distributions, merge adapters, or keep optimizer state (training.py).
+Does: spread shards, scoring and sub-batch gradients over worker processes, single-threaded ones on the CPU or one for each
+GPU, and reduce sub-batch gradients in index order, so that results are bitwise equal for every number of workers.
+Doesn't: truncate distributions, merge adapters, keep optimizer state (training.py), split a model over devices, or train
+(`trainer`) on more than one.
 
 Departures from common practice, numbered:
 1. The planned shard is the sampling batch; shards never mix, so a rollout does not depend on who sampled it.
@@ -21,30 +22,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
 
 from harness import stats, store
 from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, silent
 from harness.types import Direction, Policy, Rollout, Shard, TokenScore
 from harness_engines import steering
 from harness_engines.local import Local, ModelSpec, SubGradient, SubHidden
-from harness_engines.model import file_hashes
+from harness_engines.model import Tensors, file_hashes
 from harness_engines.training import HfActorCritic, HfTrainer
 from harness_engines.workers import Workers
 
 MICROBATCH_TOKENS = {True: 2048, False: 16_384}  # by "on the CPU", where a small one stays in its caches
 SCORE_CHUNK = 64  # rollouts per scoring task; fixed, so that worker counts do not change results
-Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 class HfEngine:
-    """`options`: dtype, device ("auto"), workers, shard_rollouts, microbatch_tokens, trust_remote_code."""
+    """`options`: dtype, device ("auto"), workers, shard_rollouts, microbatch_tokens, trust_remote_code; and
+    gradient_checkpointing, False where it is left out."""
 
     def __init__(self, model: str, root: Path, options: Mapping[str, Any]) -> None:
         self.root = root
-        device = _device(str(options["device"]))
+        devices = _devices(str(options["device"]), int(options["workers"]))
+        device = devices[0]
         path = _embedded() if model == "tiny" else model
         self.spec = ModelSpec(
             path=path,
@@ -53,16 +54,17 @@ class HfEngine:
             device=device,
             microbatch_tokens=int(options["microbatch_tokens"]) or MICROBATCH_TOKENS[device == "cpu"],
             trust_remote_code=bool(options["trust_remote_code"]),
+            gradient_checkpointing=bool(options.get("gradient_checkpointing", False)),
         )
+        self._specs = [self.spec._replace(device=name) for name in devices]
         self.shard_rollouts = int(options["shard_rollouts"])
         self.local = Local(self.spec)
-        self._count = int(options["workers"]) if device == "cpu" else 1
         self._workers: Workers | None = None
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        if self._count == 1:
+        if len(self._specs) == 1:
             return (getattr(self.local, name)(*task) for task in tasks)
-        self._workers = self._workers or Workers(self._count, Local, self.spec)
+        self._workers = self._workers or Workers(Local, [(spec,) for spec in self._specs])
         return self._workers.run([(name, task) for task in tasks])
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
@@ -175,7 +177,7 @@ class HfEngine:
         return {"revision": revision, "dtype": self.spec.dtype, "device": self.device_name(), **hashes}
 
     def device_name(self) -> str:
-        return torch.cuda.get_device_name() if self.spec.device.startswith("cuda") else "cpu"
+        return torch.cuda.get_device_name(self.spec.device) if self.spec.device.startswith("cuda") else "cpu"
 
     def close(self) -> None:
         if self._workers is not None:
@@ -191,34 +193,34 @@ class Signal(NamedTuple):
 
 
 class _Reduction:
-    """Sub-batch gradients summed in index order; norms and two half sums are all that is kept of the parts."""
+    """Sub-batch gradients summed in index order in main memory; norms and two half sums are all that is kept of the parts."""
 
     def __init__(self, normaliser: float) -> None:
         self.normaliser = normaliser
-        self.sum: Arrays = {}
-        self.even: Arrays = {}
+        self.sum: Tensors = {}
+        self.even: Tensors = {}
         self.square_norms: list[float] = []
         self.groups = self.tokens = 0
         self.gap = 0.0
 
     def add(self, part: SubGradient) -> None:
-        arrays = {name: array / np.float32(self.normaliser) for name, array in part.arrays.items()}
-        if len(self.square_norms) % 2 == 0:
-            _add(self.even, arrays)
-        _add(self.sum, arrays)
-        self.square_norms.append(_norm(arrays) ** 2)
-        self.see(arrays)
+        own = {name: torch.from_numpy(array).div_(self.normaliser) for name, array in part.arrays.items()}
+        self.square_norms.append(_norm(own) ** 2)
+        self.see(own)
+        if len(self.square_norms) % 2 == 1:
+            _add(self.even, own)
+        _add(self.sum, own)
         self.groups, self.tokens = self.groups + part.groups, self.tokens + part.tokens
         self.gap = float(np.maximum(self.gap, part.logprob_gap))  # max() would drop a NaN
 
-    def see(self, arrays: Arrays) -> None:
+    def see(self, own: Tensors) -> None:
         """A part on its way."""
 
     def signal(self) -> Signal:
         if len(self.square_norms) < stats.MIN_SUB_BATCHES:
             return Signal(None, None, None)
-        odd = {name: array - self.even[name] for name, array in self.sum.items()}
-        dot = sum(float(np.vdot(a.astype(np.float64), odd[name])) for name, a in self.even.items())
+        odd = {name: tensor - self.even[name] for name, tensor in self.sum.items()}
+        dot = sum(float(a.double().flatten() @ odd[name].double().flatten()) for name, a in self.even.items())
         cosine = dot / max(_norm(self.even) * _norm(odd), 1e-300)
         signal = stats.gradient_signal(_norm(self.sum) ** 2, self.square_norms)
         return Signal(signal.snr, signal.agreement, cosine)
@@ -229,32 +231,35 @@ class _Moments(_Reduction):
 
     def __init__(self, normaliser: float) -> None:
         super().__init__(normaliser)
-        self.root: Arrays = {}
+        self.root: Tensors = {}
 
-    def see(self, arrays: Arrays) -> None:
-        for name, array in arrays.items():
-            self.root[name] = np.hypot(self.root[name], array) if name in self.root else np.abs(array)
+    def see(self, own: Tensors) -> None:
+        for name, tensor in own.items():
+            self.root[name] = torch.hypot(self.root[name], tensor) if name in self.root else tensor.abs()
 
-    def rms(self) -> Arrays:
-        return {name: array / np.float32(math.sqrt(len(self.square_norms))) for name, array in self.root.items()}
+    def rms(self) -> Tensors:
+        return {name: tensor / math.sqrt(len(self.square_norms)) for name, tensor in self.root.items()}
 
 
-def _add(total: Arrays, part: Arrays) -> None:
-    for name, array in part.items():
+def _add(total: Tensors, part: Tensors) -> None:
+    for name, tensor in part.items():
         if name in total:
-            total[name] += array
+            total[name] += tensor
         else:
-            total[name] = array.copy()
+            total[name] = tensor.clone()
 
 
-def _norm(arrays: Mapping[str, npt.NDArray[np.float32]]) -> float:
-    return math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in arrays.values()))
+def _norm(tensors: Tensors) -> float:
+    return math.sqrt(sum(float(torch.linalg.vector_norm(t, dtype=torch.float64)) ** 2 for t in tensors.values()))
 
 
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _devices(name: str, workers: int) -> list[str]:
+    """One for each process: CPUs, or the GPUs of this machine where none is named, at most as many as `workers`."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        return [f"cuda:{number}" for number in range(max(1, min(workers, torch.cuda.device_count())))]
+    return [name] * (workers if name == "cpu" else 1)
 
 
 def _dtype(name: str, device: str) -> str:

@@ -129,7 +129,13 @@ class CausalModel:
         return Displacement(math.sqrt(square), math.sqrt(square / total), changed / count)
 
     def tokenize(self, prompt: str) -> list[int]:
-        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        """As one user message through the chat template, where the tokenizer has one; else as it stands."""
+        if getattr(self.tokenizer, "chat_template", None):
+            message = [{"role": "user", "content": prompt}]
+            given = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)
+        else:
+            given = self.tokenizer(prompt)
+        ids: list[int] = given["input_ids"]
         return ids
 
     def text(self, tokens: list[int]) -> str:

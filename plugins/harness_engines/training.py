@@ -40,8 +40,8 @@ class HfTrainer:
         loss, tokens = 0.0, 0
         for index in range(batch.num_sub_batches):
             part = self.local.gradient_at(live, batch, index, objective)
-            for name, array in part.arrays.items():
-                total[name] -= torch.from_numpy(array).to(total[name].device) / batch.normaliser
+            for name, tensor in part.arrays.items():
+                total[name] -= tensor / batch.normaliser
             loss, tokens = loss + part.loss / batch.normaliser, tokens + part.tokens
         for name, parameter in self.trained.items():
             parameter.grad = total[name]

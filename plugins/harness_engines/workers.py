@@ -1,6 +1,6 @@
 """Worker processes, each holding one model: ordered results, whoever computes them.
 
-Does: start `count` processes, keep a task waiting at each, so that none idles while the parent is at other work, yield
+Does: start the processes, keep a task waiting at each, so that none idles while the parent is at other work, yield
 results in task order with a bounded look-ahead, and raise a worker's exception in the parent.
 Doesn't: restart a dead worker: its death ends the run with a message, and resume continues from the last shard.
 """
@@ -31,16 +31,16 @@ class _Worker(NamedTuple):
 
 
 class Workers:
-    """`factory(*arguments)` is called once in every process; tasks name its methods."""
+    """A process for each of `arguments`, in which `factory` is called once with them; tasks name methods of what it made."""
 
-    def __init__(self, count: int, factory: Any, *arguments: Any) -> None:
+    def __init__(self, factory: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
         context = mp.get_context("spawn")
         self._workers = []
         # Ctrl-C is the parent's to handle; children inherit the ignoring, from their first instruction on.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for _ in range(count):
+        for own in arguments:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, factory, arguments), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, factory, own), daemon=True)
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, ours))

@@ -1,0 +1,156 @@
+"""The `ray` engine: `hf` whose workers are actors on the nodes of a Ray cluster, one for each CPU or GPU.
+
+Does: join the cluster that Ray finds (RAY_ADDRESS, else one that `ray start` made on this machine), else start one here;
+sample shards, score candidates and reduce sub-batches on its actors, and give a lost actor's tasks to others. Sub-batches
+come back as fp32 sums and are reduced in index order, so that a run is the one that `hf` makes.
+Doesn't: share folders with other nodes, replace lost actors, verify or train (`trainer`) anywhere but in this process.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import Transfers
+from harness.errors import HarnessError, UsageError
+from harness.weighing import MAX_SUB_BATCHES
+from harness_engines.hf import HfEngine
+from harness_engines.hosting import EMBEDDED, Facts, Host, facts
+from harness_engines.local import ModelSpec
+from harness_engines.pooling import Lost, Pool
+from harness_engines.sending import Errand, Reduction, Sender
+
+START_SECONDS = 600  # for an actor to be placed and to load the model
+REDUCED = ("gradient", "hidden")  # methods of Local over a sub-batch
+
+
+class RayEngine(HfEngine):
+    """`options` as those of HfEngine; `workers` counts actors on all nodes. Raises UsageError where ray is missing."""
+
+    def __init__(self, model: str, root: Path, options: Mapping[str, Any]) -> None:
+        _library()
+        super().__init__(model, root, options)
+        self._wanted, self._embedded = int(options["workers"]), model == EMBEDDED
+        self._pool: Pool | None = None
+        self._sender: Sender | None = None
+
+    def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        if self._pool is None or self._sender is None:
+            self._pool, self._sender = self._start()
+        kind = Reduction if name in REDUCED else Errand
+        return self._pool.run([kind(self._sender, name, task) for task in tasks])
+
+    def _start(self) -> tuple[Pool, Sender]:
+        crew = Actors()
+        try:
+            workers = crew.start(self._travelling(), count=self._wanted, expected=facts(self.spec.path))
+        except BaseException:
+            crew.close()
+            raise
+        return Pool(crew, workers), Sender(self.root, crew.put)
+
+    def _travelling(self) -> ModelSpec:
+        """The spec as it makes sense elsewhere. An actor sees its own GPU only."""
+        path = Path(self.spec.path)
+        name = EMBEDDED if self._embedded else str(path.resolve()) if path.is_dir() else self.spec.path
+        return self.spec._replace(path=name, device=self.spec.device.partition(":")[0])
+
+    @staticmethod
+    def transfers(parameters: float) -> Transfers:
+        """See harness.contracts.Engine. A drawn token is its number, log-probability, entropy and about 4 bytes of text."""
+        numbers = 4 * parameters
+        return Transfers(
+            gradient=MAX_SUB_BATCHES * numbers, policy=numbers, drawn=16.0, weighed=8.0, sharing=MAX_SUB_BATCHES
+        )
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        super().close()
+
+
+class Actors:
+    """Actors of a Ray cluster; implements harness_engines.pooling.Crew. The cluster is left to whoever started it."""
+
+    def __init__(self) -> None:
+        self._ray = _library()
+        self._own = not self._ray.is_initialized()
+        if self._own:
+            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+
+    def start(self, spec: ModelSpec, *, count: int, expected: Facts) -> list[Hashable]:
+        """At most `count`, and one for each CPU or GPU of the cluster: those that have loaded the model.
+
+        Raises HarnessError where there is none, or where one is not like the rest.
+        """
+        gpus = 1 if spec.device == "cuda" else 0
+        kind = "GPU" if gpus else "CPU"
+        there = int(self._ray.cluster_resources().get(kind, 0))
+        made = self._ray.remote(Host).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
+        workers = [made.remote(spec, fetch) for _ in range(min(count, there))]
+        opening = {worker.open.remote(expected): worker for worker in workers}
+        done = self._ray.wait(list(opening), num_returns=len(opening), timeout=START_SECONDS)[0] if opening else []
+        started = [worker for ticket, worker in opening.items() if ticket in done and self._opened(ticket)]
+        for worker in workers:
+            if worker not in started:
+                self.end(worker)
+        if not started:
+            raise HarnessError(
+                f"none of {len(workers)} Ray actors started within {START_SECONDS} s: the cluster has {there} {kind}s, "
+                "of which none may be free. `ray status` says who uses them."
+            )
+        return started
+
+    def _opened(self, ticket: Any) -> bool:
+        try:
+            self.result(ticket)
+        except Lost:
+            return False
+        return True
+
+    def put(self, content: Any) -> Any:
+        return self._ray.put(content)
+
+    def submit(self, worker: Any, message: Any) -> Any:
+        return worker.do.remote(message)
+
+    def wait(self, tickets: Sequence[Any]) -> Sequence[Any]:
+        ready: Sequence[Any] = self._ray.wait(tickets)[0]
+        return ready
+
+    def result(self, ticket: Any) -> Any:
+        """A copy: what Ray gives is a view of its store, and read-only."""
+        errors = self._ray.exceptions
+        try:
+            return copy.deepcopy(self._ray.get(ticket))
+        except errors.RayTaskError as error:
+            raise HarnessError(f"an engine worker failed:\n{error}") from error
+        except (errors.RayActorError, errors.ObjectLostError, errors.NodeDiedError) as error:
+            raise Lost(str(error).strip().partition("\n")[0]) from error
+
+    def end(self, worker: Any) -> None:
+        if self._ray.is_initialized():
+            self._ray.kill(worker)
+
+    def close(self) -> None:
+        if self._own:
+            self._ray.shutdown()
+
+
+def fetch(reference: Any) -> Any:
+    """In an actor: what a reference stands for."""
+    return _library().get(reference)
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise UsageError(
+            'the engine "ray" needs the extra "ray", which is not installed here: pip install \'oneshot-harness[ray]\' on '
+            "every node. Or use --engine hf."
+        ) from error

@@ -80,7 +80,17 @@ class Actors:
         self._ray = _library()
         self._own = not self._ray.is_initialized()
         if self._own:
+            self._join()
+
+    def _join(self) -> None:
+        try:
             self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        except (self._ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+            raise HarnessError(
+                f"no Ray cluster could be joined or started: {str(error).strip().partition(chr(10))[0]}. It is the one of "
+                "RAY_ADDRESS, else the last one that `ray start` made on this machine; every process needs the same "
+                "RAY_AUTH_MODE and token (docs/ray.md)."
+            ) from error
 
     def start(self, spec: ModelSpec, *, count: int, expected: Facts) -> list[Hashable]:
         """At most `count`, and one for each CPU or GPU of the cluster: those that have loaded the model.

@@ -178,6 +178,9 @@ class Engine(Protocol):
     Optional: `linear() -> list[str]`, the names of the weights [out, in] of linear layers, without the head's. Directions of
     kind lora<rank> are made of these.
 
+    Optional: `verifiers(target) -> Verifiers`, which judge completions on the machines of its workers by the domain at
+    `target` ("package.module:Class"), under the isolation that this machine has.
+
     Optional: `transfers(parameters: float) -> Transfers`, static, of an engine whose workers are on other machines: what
     `--dry-run` says of n of them is made of it.
     """
@@ -216,6 +219,16 @@ class Engine(Protocol):
     def limits(self) -> EngineLimits: ...
     def identity(self) -> Mapping[str, str]:
         """Model name and content hashes, for the manifest."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Verifiers(Protocol):
+    """Who judges; harness.verifying.VerifierPool is one."""
+
+    def verify(self, items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """One verdict per item, in order."""
         ...
 
     def close(self) -> None: ...

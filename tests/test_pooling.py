@@ -17,9 +17,10 @@ from harness import seeds, store
 from harness.errors import HarnessError
 from harness.objectives import PolicyGradient
 from harness.testing.engine_subject import FixedBatch
-from harness.types import Finish, Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
+from harness.types import Finish, Move, Policy, Problem, Rollout, SampleRequest, Shard, WeightedGroup
 from harness_engines.hf import HfEngine
 from harness_engines.hosting import KEPT_FILES, Answer, Facts, Host, Kept, Portion, facts, key_of
+from harness_engines.judges import CHUNK, Judge, Judges
 from harness_engines.pooling import LOOK_AHEAD, QUEUED, Lost, Pool
 from harness_engines.sending import Errand, Reduction, Sender
 
@@ -62,9 +63,6 @@ class FakeCrew:
 
     def end(self, worker: Hashable) -> None:
         self.ended.append(worker)
-
-    def close(self) -> None:
-        self.ended.append("crew")
 
 
 class Number:
@@ -140,7 +138,7 @@ def test_a_failed_task_reaches_the_caller_and_leaves_no_answer_behind() -> None:
     assert not crew.messages
     assert list(pool.run([Number(n) for n in range(4, 9)])) == [4, 5, 6, 7, 8]
     pool.close()
-    assert crew.ended == ["a", "b", "crew"]
+    assert crew.ended == ["a", "b"]
 
 
 def test_tasks_go_where_what_they_need_lies() -> None:
@@ -326,3 +324,22 @@ def test_answers_say_what_a_worker_has() -> None:
     (group,) = job.message("a").arguments[0].groups
     assert group.rollouts[0] == key_of(one)
     assert isinstance(group.rollouts[1], Rollout)
+
+
+def test_judges_say_what_one_pool_says() -> None:
+    """Also when one of them is lost; a machine that isolates otherwise is refused."""
+    target = "harness_ai2_arc.domain:Ai2Arc"
+    problem = Problem(id="p", prompt="?", answer="B", meta={"choices": ["x", "y"]})
+    items = [(problem, f"The answer is {'AB'[number % 2]}.\n#{number}") for number in range(3 * CHUNK + 5)]
+    near, far = Judge(target, 1), {"a": Judge(target, 1), "b": Judge(target, 1)}
+    crew = FakeCrew(lambda worker, chunk: far[worker].do(chunk), lives={"b": 1})
+    judges = Judges(lambda: Pool(crew, list(far)))
+    with pytest.warns(UserWarning, match="lost"):
+        found = judges.verify(items)
+    assert [v.outcome for v in found] == [v.outcome for v in near.do(items)]
+    assert len({v.outcome for v in found}) == 2
+    near.open("none needed")
+    with pytest.raises(HarnessError, match='isolation "none needed", where the machine of the run has "full"'):
+        near.open("full")
+    judges.close()
+    assert sorted(crew.ended) == ["a", "b"]

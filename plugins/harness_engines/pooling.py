@@ -39,7 +39,6 @@ class Crew(Protocol):
         ...
 
     def end(self, worker: Hashable) -> None: ...
-    def close(self) -> None: ...
 
 
 class Job(Protocol):
@@ -92,7 +91,6 @@ class Pool:
         for worker in self._workers:
             self._crew.end(worker)
         self._workers.clear()
-        self._crew.close()
 
 
 class _Round:

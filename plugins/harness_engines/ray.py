@@ -1,24 +1,28 @@
 """The `ray` engine: `hf` whose workers are actors on the nodes of a Ray cluster, one for each CPU or GPU.
 
 Does: join the cluster that Ray finds (RAY_ADDRESS, else one that `ray start` made on this machine), else start one here;
-sample shards, score candidates and reduce sub-batches on its actors, and give a lost actor's tasks to others. Sub-batches
-come back as fp32 sums and are reduced in index order, so that a run is the one that `hf` makes.
-Doesn't: share folders with other nodes, replace lost actors, verify or train (`trainer`) anywhere but in this process.
+sample shards, score candidates, reduce sub-batches and judge completions on its actors, and give a lost actor's tasks to
+others. Sub-batches come back as fp32 sums and are reduced in index order, so that a run is the one that `hf` makes.
+Doesn't: share folders with other nodes, replace lost actors, or train (`trainer`) anywhere but in this process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contracts import Transfers
 from harness.errors import HarnessError, UsageError
 from harness.weighing import MAX_SUB_BATCHES
+from harness_engines import judges
 from harness_engines.hf import HfEngine
 from harness_engines.hosting import EMBEDDED, Facts, Host, facts
+from harness_engines.judges import Judge, Judges
 from harness_engines.local import ModelSpec
 from harness_engines.pooling import Lost, Pool
 from harness_engines.sending import Errand, Reduction, Sender
@@ -34,23 +38,30 @@ class RayEngine(HfEngine):
         _library()
         super().__init__(model, root, options)
         self._wanted, self._embedded = int(options["workers"]), model == EMBEDDED
-        self._pool: Pool | None = None
-        self._sender: Sender | None = None
+        self._cluster: Joined | None = None
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        if self._pool is None or self._sender is None:
-            self._pool, self._sender = self._start()
-        kind = Reduction if name in REDUCED else Errand
-        return self._pool.run([kind(self._sender, name, task) for task in tasks])
+        cluster, kind = self._joined(), Reduction if name in REDUCED else Errand
+        return cluster.pool.run([kind(cluster.sender, name, task) for task in tasks])
 
-    def _start(self) -> tuple[Pool, Sender]:
-        crew = Actors()
-        try:
-            workers = crew.start(self._travelling(), count=self._wanted, expected=facts(self.spec.path))
-        except BaseException:
-            crew.close()
-            raise
-        return Pool(crew, workers), Sender(self.root, crew.put)
+    def verifiers(self, target: str) -> Judges:
+        """See harness.contracts.Engine."""
+        return Judges(lambda: self._judges(target))
+
+    def _judges(self, target: str) -> Pool:
+        crew, places, _, _ = self._joined()
+        return Pool(crew, crew.judges(target, places, expected=judges.level(target)))
+
+    def _joined(self) -> Joined:
+        """The cluster, with the model loaded on its actors; joined when it is first needed."""
+        if self._cluster is None:
+            crew = Actors()
+            with contextlib.ExitStack() as undo:
+                undo.callback(crew.close)
+                places = crew.hosts(self._travelling(), count=self._wanted, expected=facts(self.spec.path))
+                undo.pop_all()
+            self._cluster = Joined(crew, places, Pool(crew, list(places)), Sender(self.root, crew.put))
+        return self._cluster
 
     def _travelling(self) -> ModelSpec:
         """The spec as it makes sense elsewhere. An actor sees its own GPU only."""
@@ -67,9 +78,10 @@ class RayEngine(HfEngine):
         )
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        if self._cluster is not None:
+            self._cluster.pool.close()
+            self._cluster.crew.close()
+            self._cluster = None
         super().close()
 
 
@@ -92,30 +104,44 @@ class Actors:
                 "RAY_AUTH_MODE and token (docs/ray.md)."
             ) from error
 
-    def start(self, spec: ModelSpec, *, count: int, expected: Facts) -> list[Hashable]:
-        """At most `count`, and one for each CPU or GPU of the cluster: those that have loaded the model.
+    def hosts(self, spec: ModelSpec, *, count: int, expected: Facts) -> dict[Hashable, str]:
+        """At most `count`, and one for each CPU or GPU of the cluster, with the ids of their nodes.
 
-        Raises HarnessError where there is none, or where one is not like the rest.
+        Raises HarnessError where there is none, or where one is not like the driver.
         """
-        gpus = 1 if spec.device == "cuda" else 0
-        kind = "GPU" if gpus else "CPU"
-        there = int(self._ray.cluster_resources().get(kind, 0))
-        made = self._ray.remote(Host).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
-        workers = [made.remote(spec, fetch) for _ in range(min(count, there))]
-        opening = {worker.open.remote(expected): worker for worker in workers}
-        done = self._ray.wait(list(opening), num_returns=len(opening), timeout=START_SECONDS)[0] if opening else []
-        started = [worker for ticket, worker in opening.items() if ticket in done and self._opened(ticket)]
-        for worker in workers:
-            if worker not in started:
-                self.end(worker)
-        if not started:
-            raise HarnessError(
-                f"none of {len(workers)} Ray actors started within {START_SECONDS} s: the cluster has {there} {kind}s, "
-                "of which none may be free. `ray status` says who uses them."
-            )
-        return started
+        gpus = int(spec.device == "cuda")
+        there = int(self._ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
+        made = self._ray.remote(Placed).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
+        workers = self._opened([made.remote(spec, fetch) for _ in range(min(count, there))], expected)
+        return dict(zip(workers, self._ray.get([worker.place.remote() for worker in workers]), strict=True))
 
-    def _opened(self, ticket: Any) -> bool:
+    def judges(self, target: str, places: Mapping[Hashable, str], *, expected: str) -> list[Hashable]:
+        """One on each node that has hosts, with as many processes as it has hosts. Raises HarnessError as `hosts`."""
+        at = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        made = [
+            self._ray.remote(Judge)
+            .options(num_cpus=0, scheduling_strategy=at(node_id=node, soft=False))
+            .remote(target, count)
+            for node, count in Counter(places.values()).items()
+        ]
+        return self._opened(made, expected)
+
+    def _opened(self, workers: Sequence[Any], expected: Any) -> list[Any]:
+        """Those that are ready in time; the others are ended. Raises HarnessError where none is."""
+        tickets = {worker.open.remote(expected): worker for worker in workers}
+        done = self._ray.wait(list(tickets), num_returns=len(tickets), timeout=START_SECONDS)[0] if tickets else []
+        ready = [worker for ticket, worker in tickets.items() if ticket in done and self._answered(ticket)]
+        for worker in workers:
+            if worker not in ready:
+                self.end(worker)
+        if not ready:
+            raise HarnessError(
+                f"none of {len(workers)} Ray actors started within {START_SECONDS} s. The cluster may have no CPU (or GPU) "
+                "that is free: `ray status` says who uses them."
+            )
+        return ready
+
+    def _answered(self, ticket: Any) -> bool:
         try:
             self.result(ticket)
         except Lost:
@@ -149,6 +175,23 @@ class Actors:
     def close(self) -> None:
         if self._own:
             self._ray.shutdown()
+
+
+class Joined(NamedTuple):
+    """What an engine has of a cluster: the actors, their nodes, the pool of them, and what sends to them."""
+
+    crew: Actors
+    places: Mapping[Hashable, str]
+    pool: Pool
+    sender: Sender
+
+
+class Placed(Host):
+    """A host that says where it is."""
+
+    def place(self) -> str:
+        """The id of its node."""
+        return str(_library().get_runtime_context().get_node_id())
 
 
 def fetch(reference: Any) -> Any:

@@ -107,7 +107,7 @@ def test_a_lost_actor_and_a_lost_node_cost_their_shards_only(cluster: Any, rando
         if workers == 1:
             engine.close()
 
-    actors = engine._pool._workers
+    actors = engine._joined().pool._workers
     assert len(actors) == 4
     with pytest.warns(UserWarning, match="a worker was lost"):
         assert keys(_sampled(engine, lambda: cluster.kill(actors[-1]))) == keys(expected)

@@ -21,6 +21,7 @@ from harness.authoring import check, new
 from harness.cli_diagnose import diagnose
 from harness.cli_report import report
 from harness.errors import HarnessError, UsageError
+from harness.locking import InUse
 
 if TYPE_CHECKING:
     from harness.config import RunSpec
@@ -325,6 +326,8 @@ def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool])
         how = f"Continue with: harness resume {root}" if root.exists() else "Give the same command again to continue."
         click.echo(f"\ninterrupted; nothing finished is lost. {how}", err=True)
         sys.exit(130)
+    except InUse:  # not ours to discard
+        raise
     except HarnessError:
         if not discard_unstarted(root):
             click.echo(f"the {what} stopped; finished work is kept in {root}", err=True)

@@ -161,11 +161,12 @@ class Actors:
     def result(self, ticket: Any) -> Any:
         """A copy: what Ray gives is a view of its store, and read-only."""
         errors = self._ray.exceptions
+        gone = (errors.RayActorError, errors.ActorUnschedulableError, errors.ObjectLostError, errors.NodeDiedError)
         try:
             return copy.deepcopy(self._ray.get(ticket))
         except errors.RayTaskError as error:
             raise HarnessError(f"an engine worker failed:\n{error}") from error
-        except (errors.RayActorError, errors.ObjectLostError, errors.NodeDiedError) as error:
+        except gone as error:
             raise Lost(str(error).strip().partition("\n")[0]) from error
 
     def end(self, worker: Any) -> None:

@@ -104,6 +104,20 @@ class EngineLimits(NamedTuple):
     bytes_per_token: int
 
 
+class Transfers(NamedTuple):
+    """Bytes between this process and workers elsewhere: back to it for a gradient, to each worker for a policy that has
+    files, back for a drawn token, and to a worker for a token of a rollout that another one drew.
+
+    At most `sharing` workers have a part in a gradient.
+    """
+
+    gradient: float
+    policy: float
+    drawn: float
+    weighed: float
+    sharing: int
+
+
 class Optimizer(NamedTuple):
     """AdamW as in torch; `clip` bounds the gradient norm (None: never)."""
 
@@ -163,6 +177,12 @@ class Engine(Protocol):
 
     Optional: `linear() -> list[str]`, the names of the weights [out, in] of linear layers, without the head's. Directions of
     kind lora<rank> are made of these.
+
+    Optional: `verifiers(target) -> Verifiers`, which judge completions on the machines of its workers by the domain at
+    `target` ("package.module:Class"), under the isolation that this machine has.
+
+    Optional: `transfers(parameters: float) -> Transfers`, static, of an engine whose workers are on other machines: what
+    `--dry-run` says of n of them is made of it.
     """
 
     root: Path
@@ -199,6 +219,16 @@ class Engine(Protocol):
     def limits(self) -> EngineLimits: ...
     def identity(self) -> Mapping[str, str]:
         """Model name and content hashes, for the manifest."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Verifiers(Protocol):
+    """Who judges; harness.verifying.VerifierPool is one."""
+
+    def verify(self, items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """One verdict per item, in order."""
         ...
 
     def close(self) -> None: ...

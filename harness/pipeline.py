@@ -26,10 +26,9 @@ from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
 from harness.plugins import Plugins
-from harness.run import Notify, Progress, Run
+from harness.run import Notify, Progress, Run, verifiers
 from harness.stages import Stages
 from harness.types import Contender, Direction, Policy, Score, Search, TrainStep
-from harness.verifying import VerifierPool
 
 USES = "uses"  # the option of a variant that names the method it is one of
 
@@ -196,7 +195,7 @@ def opened(
     domain: Domain = registration.load()()
     problems = selecting.select(domain, spec)
     engine = open_engine(root, spec, plugins)
-    pool = VerifierPool(registration.target, workers=spec.num_workers)
+    pool = verifiers(engine, registration.target, workers=spec.num_workers)
     try:
         yield Run(
             root=root,

@@ -44,13 +44,19 @@ class TensorBoard:
 
 
 class Trackio:
-    """`trackio show --project oneshot-harness`."""
+    """`trackio show --project oneshot-harness`. It has one run at a time in a process."""
 
     def __init__(self, run: Path) -> None:
-        trackio = _package("trackio")
+        self._trackio = _package("trackio")
         with contextlib.redirect_stdout(sys.stderr):  # it says where its dashboard is; standard output is the run's
-            self._run = trackio.init(
-                project=PROJECT, name=run.name, config=_spec(run), resume="allow", embed=False, auto_log_gpu=False
+            self._run = self._trackio.init(
+                project=PROJECT,
+                name=run.name,
+                config=_spec(run),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
             )
 
     def write(self, kind: str, numbers: Mapping[str, float], step: int) -> None:
@@ -58,7 +64,7 @@ class Trackio:
 
     def close(self) -> None:
         with contextlib.redirect_stdout(sys.stderr):
-            self._run.finish()
+            self._trackio.finish()  # not the run's own, which is called once more when Python ends
 
 
 class Wandb:

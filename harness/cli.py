@@ -22,6 +22,7 @@ from harness.cli_diagnose import diagnose
 from harness.cli_interop import evaluate, export, finished
 from harness.cli_report import report
 from harness.errors import HarnessError, UsageError
+from harness.locking import InUse
 
 if TYPE_CHECKING:
     from harness.config import RunSpec
@@ -313,6 +314,8 @@ def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool])
         how = f"Continue with: harness resume {root}" if root.exists() else "Give the same command again to continue."
         click.echo(f"\ninterrupted; nothing finished is lost. {how}", err=True)
         sys.exit(130)
+    except InUse:  # not ours to discard
+        raise
     except HarnessError:
         if not discard_unstarted(root):
             click.echo(f"the {what} stopped; finished work is kept in {root}", err=True)

@@ -68,7 +68,7 @@ def evaluate(target: str, tasks: tuple[str, ...], methods: tuple[str, ...], **fl
     Rows are put beside the run's own (engine "lm-eval <version>", test_benchmark the task). A MODEL is "tiny", a folder or a
     hub id. docs/interop.md says how the numbers compare.
     """
-    from harness import appraising, config, lmeval, plugins
+    from harness import appraising, config, lmeval, locking, plugins
     from harness.report import tables
 
     if flags["offline"]:
@@ -77,7 +77,8 @@ def evaluate(target: str, tasks: tuple[str, ...], methods: tuple[str, ...], **fl
     command, found, root = shlex.join(["harness", *sys.argv[1:]]), plugins.load(), Path(target)
     if (root / "spec.toml").exists():
         finished(root)
-        rows = appraising.of_run(root, asking, found, methods=methods, command=command, say=_say)
+        with locking.alone(root):
+            rows = appraising.of_run(root, asking, found, methods=methods, command=command, say=_say)
     else:
         if methods:
             raise UsageError(f"--method names methods of a run, and {target} is none (no spec.toml)")

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness import judging, launching, lending, pipeline, plugins
+from harness import judging, launching, lending, locking, pipeline, plugins
 from harness.errors import HarnessError, UsageError
 from harness.plugins import Plugins
 from harness.run import Progress
@@ -35,16 +35,17 @@ PATIENCE = 8.0  # seconds that engines and pools have for closing
 
 
 def complete(root: Path, found: Plugins, *, progress: Progress, workers: int, shared: Path | None = None) -> None:
-    """Run or continue one folder. Raises as `pipeline.execute` does."""
+    """Run or continue one folder. Raises as `pipeline.execute` does, and InUse where another process is at it."""
     from harness import spreading
     from harness.report import html
 
     own = root / lending.SHARED
     ahead = functools.partial(spreading.side_by_side, plugins=found, shared=shared or own)
-    pipeline.execute(root, found, progress=progress, workers=workers, shared=shared, ahead=ahead)
-    html.write(root, found)
-    pipeline.mark_done(root)
-    shutil.rmtree(own, ignore_errors=True)
+    with locking.alone(root):
+        pipeline.execute(root, found, progress=progress, workers=workers, shared=shared, ahead=ahead)
+        html.write(root, found)
+        pipeline.mark_done(root)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def serve() -> None:

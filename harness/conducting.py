@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import launching, leaderboard, lending, pipeline, planning, sizing, store, suiting
+from harness import launching, leaderboard, lending, locking, pipeline, planning, sizing, store, suiting
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
 from harness.plugins import Plugins
@@ -42,7 +42,7 @@ def execute(
     """Prepare, run or continue every point, and write leaderboard.csv with the rows of all.
 
     `workers` processes in all (0: as the runs say), `jobs` runs at a time (0: see `at_a_time`). Raises HarnessError
-    when a preparation fails or a run does, UsageError when only mistakes in specs did. The folder exists once a run
+    when a preparation fails or a run does, UsageError when only mistakes in specs did, InUse where another process is at it. The folder exists once a run
     begins.
     """
     for number, prepare in enumerate(suite.prepare, start=1):
@@ -53,12 +53,13 @@ def execute(
     for folder, place in places.items():
         if (folder / "DONE").exists():
             say(f"run {place} of {len(places)}: {suite.points[place - 1]} (done before)")
-    failures = _run(suite, root, places, command=command, workers=workers, jobs=jobs, progress=progress, say=say)
-    if failures:
-        _raise(failures, len(suite.points))
-    store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows_of(suite, root)))
-    pipeline.mark_done(root)
-    shutil.rmtree(root / lending.SHARED, ignore_errors=True)  # every run has its draws under a name of its own
+    with locking.alone(root):
+        failures = _run(suite, root, places, command=command, workers=workers, jobs=jobs, progress=progress, say=say)
+        if failures:
+            _raise(failures, len(suite.points))
+        store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows_of(suite, root)))
+        pipeline.mark_done(root)
+        shutil.rmtree(root / lending.SHARED, ignore_errors=True)  # every run has its draws under a name of its own
 
 
 def _run(

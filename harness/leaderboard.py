@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import stats, stepping, store
+from harness import locking, stats, stepping, store
 from harness.budget import Cost
 from harness.contracts import Displacement
 from harness.evaluating import Evaluation
@@ -248,12 +248,17 @@ def of_csv(text: str) -> list[Row]:
 
 
 def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Put rows into <folder>/<domain>.csv; rows of the same run, method, seed, engine and test set are replaced."""
+    """Put rows into <folder>/<domain>.csv; rows of the same run, method, seed, engine and test set are replaced.
+
+    Waits for another process that is doing so.
+    """
     written = []
-    for domain in sorted({str(row["domain"]) for row in run_rows}):
-        path = folder / f"{domain}.csv"
-        put(path, [row for row in run_rows if row["domain"] == domain])
-        written.append(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locking.alone(folder, wait=True):
+        for domain in sorted({str(row["domain"]) for row in run_rows}):
+            path = folder / f"{domain}.csv"
+            put(path, [row for row in run_rows if row["domain"] == domain])
+            written.append(path)
     return written
 
 

@@ -186,9 +186,10 @@ def _cost(batch: RolloutBatch) -> Cost:
     """Tokens, verifier calls and seconds of a batch."""
     cost = Cost()
     for index in range(len(batch.shards)):
-        shard: JudgedShard = store.read_json(_verdict_path(Path(batch.root), batch.folder, index))
-        tokens = sum(judged.tokens for judged in shard.judged)
-        cost = cost.plus(Cost(gen_tokens=tokens, verifier_calls=len(shard.judged), **shard.cost))  # type: ignore[arg-type]
+        text = _verdict_path(Path(batch.root), batch.folder, index).read_text(encoding="utf-8")
+        shard = json.loads(text)  # records would take nine times as long
+        tokens = sum(judged["tokens"] for judged in shard["judged"])
+        cost = cost.plus(Cost(gen_tokens=tokens, verifier_calls=len(shard["judged"]), **shard["cost"]))
     return cost
 
 

@@ -24,6 +24,7 @@ from harness.budget import Cost
 from harness.errors import HarnessError
 
 T = TypeVar("T")
+_THEMSELVES = frozenset({str, int, float, bool, type(None)})  # what JSON has as it is
 RECORDS: dict[str, type[Any]] = {
     name: kind for name, kind in vars(types).items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
@@ -72,6 +73,8 @@ def digest(path: Path) -> str:
 
 def encode(value: Any) -> Any:
     """Records become {"!": class name, field: ...}; tuples become lists."""
+    if type(value) in _THEMSELVES:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         return {"!": kind.__name__, **{name: encode(getattr(value, name)) for name in _field_names(kind)}}
@@ -100,7 +103,7 @@ def decode(value: Any) -> Any:
         return tuple(map(decode, value)) if kinds & {list, dict} else tuple(value)
     if not isinstance(value, dict):
         return value
-    fields = {key: decode(item) for key, item in value.items() if key != "!"}
+    fields = {k: item if type(item) in _THEMSELVES else decode(item) for k, item in value.items() if k != "!"}
     if "!" not in value:
         return fields
     for name, choices in _enum_fields(value["!"]).items():

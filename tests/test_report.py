@@ -175,6 +175,14 @@ def test_verdict_goes_by_the_interval(low: str, high: str, word: str, found: Res
     assert word in results.verdict(replace(found, rows=rows))
 
 
+def test_the_gain_of_every_seed_is_told(found: Results, text: str) -> None:
+    own = [row for row in found.rows if row["method"] == "one_shot" and row["seed"] != "all"]
+    gains = [[float(row[column]) for column in ("delta", "ci_low", "ci_high")] for row in own]
+    said = ", ".join(f"{delta:+.3f} [{low:+.3f}, {high:+.3f}]" for delta, low, high in gains)
+    assert f"Gain by seed, with intervals over test problems alone: {said}; " in text
+    assert len(own) == 2
+
+
 def test_pairs_agree_with_the_rows(found: Results) -> None:
     pairs = {p["other"]: p for p in results.pairs(found)}
     assert set(pairs) == set(found.methods) - {"one_shot"}

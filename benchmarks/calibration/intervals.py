@@ -79,7 +79,7 @@ def one_seed() -> Iterator[Case]:
                 place = world(kind, step=step)
                 truth = _mean(place.gains)
                 drawn = "common draws" if common else "own draws"
-                setting = f"{name}, {problems} problems, {drawn}"
+                setting = f"{name}, gain {truth:.3f}, {problems} problems, {drawn}"
                 held = problems * (_mean(place.base.strict) + truth) >= stats.FEW_OUTCOMES
                 yield Case("gain, one seed", setting, truth, _gain(place, problems, 1, common), held)
     place = world(MIXED, step=0.05)

@@ -68,7 +68,8 @@ def _told(one: Coverage) -> Coverage:
 
 
 def document(found: Sequence[Coverage], made: Sequence[Claim], models: Sequence[Modelled], *, seconds: float) -> str:
-    last = f"`make calibrate` takes {seconds / 60:.0f} CPU minutes and ends in the number of intervals that miss: 0."
+    missing = sum(one.held and not one.holds for one in found)
+    last = f"`make calibrate` took {seconds / 60:.0f} CPU minutes and ended in the number of intervals that miss: {missing}."
     return "\n".join(
         [
             HEAD,

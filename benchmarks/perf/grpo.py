@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.perf.rows import Row
-from benchmarks.perf.trl import in_trl
+from benchmarks.perf.trl import BUDGET, GROUP, RATE, in_trl, trained
 
-SEEDS, STEPS, BATCH, GROUP = 3, 32, 128, 16
-BUDGET, LAST = STEPS * BATCH, STEPS // 4
-RATE = 3e-4
+SEEDS, BATCH = 3, 128
+STEPS = BUDGET // BATCH
+LAST = STEPS // 4
 
 
 class Seed(NamedTuple):
@@ -92,53 +92,9 @@ def _seconds(events: list[dict[str, Any]], seed: int) -> float:
 
 def train(seed: int) -> None:
     """In the process that has trl: the same updates, and what they took and reached as JSON."""
-    import torch
-    import trl
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from harness import plugins
-    from harness.adapters import trl_reward, trl_rows
-    from harness.budget import Stopwatch
-    from harness_tiny import weights_path
-
-    torch.set_num_threads(1)
-    domain = plugins.load().lookup("domain", "math").load()()
-    (max_tokens,) = (b.max_tokens for b in domain.benchmarks() if b.name == "ladder")
-    with tempfile.TemporaryDirectory() as folder, trl_reward("math", workers=1) as reward:
-        settings = trl.GRPOConfig(
-            output_dir=folder,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            per_device_train_batch_size=BATCH,
-            num_generations=GROUP,
-            max_completion_length=max_tokens,
-            temperature=1.0,
-            beta=0.0,
-            loss_type="dapo",
-            max_steps=STEPS,
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            adam_beta2=0.95,
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            shuffle_dataset=False,
-            report_to="none",
-            save_strategy="no",
-            logging_steps=1,
-            disable_tqdm=True,
-            seed=seed,
-        )
-        trainer = trl.GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(weights_path(), dtype=torch.float32),
-            processing_class=AutoTokenizer.from_pretrained(weights_path(), padding_side="left"),
-            reward_funcs=reward,
-            args=settings,
-            train_dataset=Dataset.from_list(trl_rows("math", seed=seed, limit=BUDGET // GROUP)),
-        )
-        watch = Stopwatch()
-        trainer.train()
-        cost = watch.cost()
-    curve = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
-    print(json.dumps({"cpu": cost.cpu_seconds, "curve": curve, "version": trl.__version__}))
+    done = trained(
+        batch=BATCH, seed=seed, loss_type="dapo", lr_scheduler_type="constant", adam_beta2=0.95, weight_decay=0.0,
+        max_grad_norm=1.0, shuffle_dataset=False, logging_steps=1,
+    )  # fmt: skip
+    curve = [entry["reward"] for entry in done.log if "reward" in entry]
+    print(json.dumps({"cpu": done.cpu, "curve": curve, "version": done.version}))

@@ -41,7 +41,7 @@ MEASURES = (
 )  # fmt: skip
 PACKAGES = ("torch", "transformers", "trl", "evalplus", "math-verify")
 COLUMNS = ("measure", *Row._fields, "met", "seconds", "load", "date", "commit", "cpu", "cores", "python", *PACKAGES)
-LIMIT = 1200  # seconds of one measure
+LIMIT = 3600  # seconds of one measure
 FAILED = "failed"
 Line = dict[str, Any]
 

@@ -15,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.perf.rows import Row
 
 BUDGET, GROUP = 4096, 16
+RATE = 3e-4
 BATCHES = (128, 512)  # rollouts in one update of TRL
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +67,20 @@ def in_trl(call: str) -> dict[str, Any]:
 
 def train(batch: int) -> None:
     """In the process that has trl: spend the budget and print what it took as JSON."""
+    done = trained(batch=batch, seed=0, logging_strategy="no")
+    print(json.dumps({"cpu": done.cpu, "version": done.version}))
+
+
+class Trained(NamedTuple):
+    """CPU seconds of `train()`, TRL's log and its version."""
+
+    cpu: float
+    log: list[dict[str, float]]
+    version: str
+
+
+def trained(*, batch: int, seed: int, **settings: Any) -> Trained:
+    """GRPOTrainer on the problems that `harness run --domain math` trains on, BUDGET rollouts, `batch` an update."""
     import torch
     import trl
     from datasets import Dataset
@@ -80,7 +95,7 @@ def train(batch: int) -> None:
     domain = plugins.load().lookup("domain", "math").load()()
     (max_tokens,) = (b.max_tokens for b in domain.benchmarks() if b.name == "ladder")
     with tempfile.TemporaryDirectory() as folder, trl_reward("math", workers=1) as reward:
-        settings = trl.GRPOConfig(
+        config = trl.GRPOConfig(
             output_dir=folder,
             use_cpu=True,
             bf16=False,
@@ -91,21 +106,20 @@ def train(batch: int) -> None:
             temperature=1.0,
             beta=0.0,
             max_steps=BUDGET // batch,
-            learning_rate=3e-4,
+            learning_rate=RATE,
             report_to="none",
             save_strategy="no",
-            logging_strategy="no",
             disable_tqdm=True,
-            seed=0,
+            seed=seed,
+            **settings,
         )
         trainer = trl.GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(weights_path(), dtype=torch.float32),
             processing_class=AutoTokenizer.from_pretrained(weights_path(), padding_side="left"),
             reward_funcs=reward,
-            args=settings,
-            train_dataset=Dataset.from_list(trl_rows("math", limit=BUDGET // GROUP)),
+            args=config,
+            train_dataset=Dataset.from_list(trl_rows("math", seed=seed, limit=BUDGET // GROUP)),
         )
         watch = Stopwatch()
         trainer.train()
-        cost = watch.cost()
-    print(json.dumps({"cpu": cost.cpu_seconds, "wall": cost.wall_seconds, "version": trl.__version__}))
+        return Trained(watch.cost().cpu_seconds, trainer.state.log_history, trl.__version__)

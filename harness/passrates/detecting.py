@@ -9,6 +9,7 @@ times the standard error, is declared in half of all such runs, a smaller one le
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,13 @@ class Detectable(NamedTuple):
 
 
 def detectable(gains_SP: Floats) -> Detectable:
-    """From method minus base, seeds x problems (NaN without a verdict); NaN with fewer than two problems."""
+    """From method minus base, seeds x problems (NaN without a verdict).
+
+    NaN with fewer than two problems, and where all gains are equal: no spread tells of an error.
+    """
+    known = gains_SP[~np.isnan(gains_SP)]
+    if known.size == 0 or np.ptp(known) == 0.0:
+        return Detectable(*[math.nan] * 4)
     found = stats.over_seeds(gains_SP)
     effect = student.quantile(0.975, found.df) * found.se
     return Detectable(effect, found.se, found.df, power(2 * effect, found.se, found.df))

@@ -83,14 +83,14 @@ class Lost(NamedTuple):
 
 
 def split(found: Results, *, reference: Results | None = None, method: str = FOCUS) -> Lost | None:
-    """Of a method whose candidates were all scored on test; None without them or without draws for bins.
+    """Of a method whose candidates were all scored on test; None without them, without draws for bins, or of one problem.
 
     `reference` is a run with many more rollouts on the same test problems.
     """
     done = [found.finished[method, seed] for seed in found.seeds_of(method)]
     base = [found.finished["base", seed] for seed in found.seeds_of(method)]
     bins = base[0].evaluation.bins if base else None
-    if bins is None or not all(_has_candidates(one) for one in done):
+    if bins is None or len(bins.problem_ids) < 2 or not all(_has_candidates(one) for one in done):
         return None
     regrets = [_regret(one) for one in done]
     chosen_SP, best_SP = np.array([r.chosen_P for r in regrets]), np.array([r.best_P for r in regrets])

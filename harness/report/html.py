@@ -63,7 +63,7 @@ def of_run(found: Results, extra: Sequence[tuple[str, str]] = ()) -> str:
     """The page; its figures and their data go into the run folder. `extra` are (title, HTML) of plugins."""
     row, spec = found.manifest["row"], found.manifest["spec"]
     binned, signal = binning.rows(found), signals.rows(found)
-    lost = losing.split(found) if len(found.finished["base", 0].evaluation.sampled.problem_ids) > 1 else None
+    lost = losing.split(found)
     broken = break_evens.rows(found)
     sections = [
         standings.section(found),

@@ -116,8 +116,6 @@ def detectable(found: Results) -> detecting.Detectable | None:
     """Of the method under test; None where it changed nothing, or all problems alike: no spread tells of an error."""
     row = focus_row(found)
     gains_SP = across.gains(found, FOCUS) if row is not None and row["ci_low"] != "" else np.zeros((0, 0))
-    if np.unique(gains_SP[~np.isnan(gains_SP)]).size < 2:
-        return None
     seen = detecting.detectable(gains_SP)
     return None if math.isnan(seen.effect) else seen
 
@@ -132,7 +130,7 @@ def sentences(
         if one.method == FOCUS
     ]
     seen = detectable(found)
-    said = [formats.sentence(found), *own]
+    said = [_by_seed(found), formats.sentence(found), *own]
     if seen is not None:
         said.append(
             f"How sure: {seen.words}; a true gain of twice that is declared with a chance of {seen.power_at_twice:.0%}."
@@ -140,6 +138,18 @@ def sentences(
     said += [_lost(lost)] if lost is not None else []
     said += _doubts(found, signal)
     return [text[:1].upper() + text[1:] for text in said if text]
+
+
+def _by_seed(found: Results) -> str:
+    """Beside the interval over seeds, which few seeds make wide whatever they say."""
+    test = next(iter(found.manifest["tests"]))
+    own = [r for r in found.rows if r["method"] == FOCUS and r["seed"] != "all" and r["test_benchmark"] == test]
+    told = [row for row in own if row["ci_low"] != ""]
+    if len(told) < 2:
+        return ""
+    gains = ", ".join(f"{float(r['delta']):+.3f} [{float(r['ci_low']):+.3f}, {float(r['ci_high']):+.3f}]" for r in told)
+    above = sum(float(row["ci_low"]) > 0 for row in told)
+    return f"Gain by seed, with intervals over test problems alone: {gains}; {above} of {len(told)} lie above 0."
 
 
 def _lost(lost: Lost) -> str:

@@ -315,6 +315,11 @@ def forbid_network() -> None:
     os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 
+def trackers() -> tuple[str, ...]:
+    """Names of experiment trackers (HARNESS_TRACKERS=tensorboard,wandb). They see a run and decide nothing: no spec has them."""
+    return tuple(name.strip() for name in os.environ.get("HARNESS_TRACKERS", "").split(",") if name.strip())
+
+
 def data_folder() -> Path | None:
     """The folder of local data files (HARNESS_DATA), None when it is not set. Raises UsageError when it is no folder."""
     name = os.environ.get("HARNESS_DATA", "")

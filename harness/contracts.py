@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from harness.types import (
     Contender,
@@ -92,6 +92,13 @@ class Displacement(NamedTuple):
     norm: float
     relative: float
     changed: float
+
+
+class Loaded(NamedTuple):
+    """A policy as transformers has it: a model in memory, with the policy's weights in it, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
 
 
 class EngineLimits(NamedTuple):
@@ -183,6 +190,9 @@ class Engine(Protocol):
 
     Optional: `transfers(parameters: float) -> Transfers`, static, of an engine whose workers are on other machines: what
     `--dry-run` says of n of them is made of it.
+
+    Optional: `transformers(policy) -> AbstractContextManager[Loaded]`, the policy as a model of transformers while open. Raises
+    UsageError for a policy that is more than weights. `harness eval` needs it.
     """
 
     root: Path
@@ -264,6 +274,9 @@ class Domain(Protocol):
     the start of the content hash; all that `verify` needs lies in `answer` and `meta`, as JSON. Raises
     harness.errors.BadRow ("field answer: ...") that names the field, what was found and what is understood.
     `harness verify` and `--data` need it. `rows() -> Iterable[Mapping[str, Any]]` gives one example of each kind of row.
+
+    `program(problem, completion) -> str | None`, where completions are programs: what `verify` runs of one, as a whole
+    program; None where it finds none. `harness export --format evalplus` needs it.
     """
 
     name: str

@@ -11,6 +11,7 @@ import datetime
 import functools
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def execute(
         for part in parts(spec):
             finished[part.method].append(_finish(run, part, methods[part.method], options[part.method]))
         rows = rows_of(manifest, finished, run.engine.displacement)
-    store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows))
+    leaderboard.put(root / "leaderboard.csv", rows)
     _notify(plugins, root, "harness_run_finished", run=root, rows=rows)
     return rows
 
@@ -311,6 +312,7 @@ def _stage_finished(plugins: Plugins, root: Path, stage: str, summary: Mapping[s
 def _notify(plugins: Plugins, root: Path, hook: str, **arguments: Any) -> None:
     for error in plugins.observe(hook, **arguments).errors:
         _append_event(root, {"observer_error": error})
+        warnings.warn(f"observer {error}", stacklevel=2)
 
 
 def _append_event(root: Path, event: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness import stats, store
-from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, silent
+from harness.contracts import Batch, Displacement, EngineLimits, Loaded, Objective, Optimizer, Progress, silent
 from harness.types import Direction, Policy, Rollout, Shard, TokenScore
 from harness_engines import steering
 from harness_engines.local import Local, ModelSpec, SubGradient, SubHidden
@@ -159,6 +160,11 @@ class HfEngine:
 
     def materialise(self, policy: Policy, folder: Path) -> None:
         self.local.model.materialise(policy, folder)
+
+    def transformers(self, policy: Policy) -> AbstractContextManager[Loaded]:
+        """See harness.contracts.Engine."""
+        self.local.model.unsteered(policy, "lending")
+        return self.local.model.lent(policy)
 
     def limits(self) -> EngineLimits:
         config = self.local.model.module.config

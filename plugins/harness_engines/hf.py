@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,14 +55,19 @@ class HfEngine:
             trust_remote_code=bool(options["trust_remote_code"]),
         )
         self.shard_rollouts = int(options["shard_rollouts"])
-        self.local = Local(self.spec)
+        self._factory = self.factory(options)
+        self.local = self._factory(self.spec)
         self._count = int(options["workers"]) if device == "cpu" else 1
         self._workers: Workers | None = None
+
+    def factory(self, options: Mapping[str, Any]) -> Callable[[ModelSpec], Local]:
+        """What does the work of one process. Picklable: each makes its own."""
+        return Local
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         if self._count == 1:
             return (getattr(self.local, name)(*task) for task in tasks)
-        self._workers = self._workers or Workers(self._count, Local, self.spec)
+        self._workers = self._workers or Workers(self._count, self._factory, self.spec)
         return self._workers.run([(name, task) for task in tasks])
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from harness import config
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.types import Shard
 from harness_engines.decoding import Completion
 from harness_engines.local import ModelSpec
 from harness_engines.model import CausalModel
 
 ROWS = 512  # completions under way: a shard of the default size
+HOTTEST = 2.0  # temperature that vLLM takes
 BLOCK = 32  # tokens, the fewest that the CPU kernels take: only whole blocks of a prompt are shared
 CPU_CACHE = 2**30  # bytes of keys and values, all taken at the start
 GPU_SHARE = 0.4  # of the device's memory: the rest holds the trainer's weights, gradient and activations
@@ -68,9 +69,11 @@ class Served:
         self._llm.collective_rpc("reload_weights", kwargs=asked)
 
     def draw(self, shard: Shard, prompts: list[list[int]]) -> Iterator[Completion]:
-        """A completion for every seed of the shard, in request order."""
+        """A completion for every seed of the shard, in request order. Raises UsageError at too high a temperature."""
         if not self._llm.reset_prefix_cache():
             raise HarnessError("vLLM did not empty its prefix cache: it would continue prompts of other weights")
+        if (hottest := max(request.temperature for request in shard)) > HOTTEST:
+            raise UsageError(f"vLLM draws at temperatures up to {HOTTEST:g}, not at {hottest:g}: use --engine hf")
         asked, how = [], []
         for request, prompt in zip(shard, prompts, strict=True):
             asked += [{"prompt_token_ids": prompt} for _ in request.seeds]

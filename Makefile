@@ -4,6 +4,8 @@
 # make test-interop  the tests that need lm-eval, EvalPlus and experiment trackers, in .venv-interop
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
+# make test-vllm  the vllm engine without a GPU: an environment of its own in .venv-vllm (4 GB), and its tests
+# make perf-vllm  our sampler against vLLM on a CPU, into the same file
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
@@ -18,8 +20,10 @@ BIN := .venv/bin
 INTEROP := .venv-interop/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 torch_first = test -z "$(TORCH_INDEX)" || $(1) --no-deps --retries 0 --timeout 15 --extra-index-url "$(TORCH_INDEX)" torch || echo "TORCH_INDEX $(TORCH_INDEX) did not serve torch; using the ordinary sources"
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps
 
-.PHONY: setup run test test-interop check results perf calibrate clean
+.PHONY: setup run test test-interop check results perf calibrate vllm test-vllm perf-vllm clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -67,8 +71,25 @@ results: setup
 perf: .venv/perf.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perf.run $(ARGS)
 
+vllm: $(VLLM)/core.done
+
+# Without dependencies, since the file names every one: three that vLLM asks for (torchvision, torchaudio, torchcodec)
+# have no CPU builds to go with it, and with others it cannot be imported.
+$(VLLM)/core.done: pyproject.toml constraints-vllm.txt
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@echo "installing vLLM's CPU build into $(VLLM) (4 GB, a few minutes the first time)"
+	@$(VLLM_PIP) -r constraints-vllm.txt $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") || { echo "vLLM's CPU build needs torch's CPU build: set TORCH_INDEX to PyTorch's own index of them"; exit 1; }
+	@$(VLLM_PIP) --no-build-isolation -e .
+	@touch $@
+
+test-vllm: $(VLLM)/core.done
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
+
+perf-vllm: $(VLLM)/core.done
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m benchmarks.perf.run --only vllm $(ARGS)
+
 calibrate: .venv/core.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.run $(ARGS)
 
 clean:
-	rm -rf .venv .venv-interop build dist *.egg-info
+	rm -rf .venv .venv-interop $(VLLM) build dist *.egg-info

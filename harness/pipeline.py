@@ -214,7 +214,8 @@ def opened(
 
 
 def open_engine(root: Path, spec: RunSpec, plugins: Plugins) -> Engine:
-    options = {**config.to_dict(spec)["engine"], "workers": spec.num_workers}
+    told = {"workers": spec.num_workers, "logprob_gap": spec.sampling.logprob_gap}
+    options = {**config.to_dict(spec)["engine"], **told}
     engine: Engine = plugins.lookup("engine", spec.engine.name).load()(spec.model, root, options)
     return engine
 

@@ -31,7 +31,8 @@ FOUND = plugins.load({})
 BUILT_IN = [
     (kind, name)
     for kind, name in sorted(FOUND.registered)
-    if FOUND.registered[kind, name].distribution == plugins.OWN and name != "ray"  # tests/test_ray.py, where it is
+    if FOUND.registered[kind, name].distribution == plugins.OWN
+    and name not in ("ray", "vllm")  # their own tests, where they are
 ]
 
 

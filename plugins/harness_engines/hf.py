@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -59,13 +59,18 @@ class HfEngine:
         )
         self._specs = [self.spec._replace(device=name) for name in devices]
         self.shard_rollouts = int(options["shard_rollouts"])
-        self.local = Local(self.spec)
+        self._factory = self.factory(options)
+        self.local = self._factory(self.spec)
         self._workers: Workers | None = None
+
+    def factory(self, options: Mapping[str, Any]) -> Callable[[ModelSpec], Local]:
+        """What does the work of one process. Picklable: each makes its own."""
+        return Local
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         if len(self._specs) == 1:
             return (getattr(self.local, name)(*task) for task in tasks)
-        self._workers = self._workers or Workers(Local, [(spec,) for spec in self._specs])
+        self._workers = self._workers or Workers(self._factory, [(spec,) for spec in self._specs])
         return self._workers.run([(name, task) for task in tasks])
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:

@@ -1,8 +1,11 @@
 # make setup   a virtual environment in .venv with pinned versions (core dependencies)
 # make run     the whole comparison on the embedded model: DOMAIN=math|code|arc
 # make test    the tests, a process for each core (at most 4)        make check   lint and types
+# make test-interop  the tests that need lm-eval, EvalPlus and experiment trackers, in .venv-interop
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
+# make test-vllm  the vllm engine without a GPU: an environment of its own in .venv-vllm (4 GB), and its tests
+# make perf-vllm  our sampler against vLLM on a CPU, into the same file
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
@@ -14,9 +17,13 @@ SEEDS ?= 3
 TORCH_INDEX ?=
 ARGS ?=
 BIN := .venv/bin
+INTEROP := .venv-interop/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+torch_first = test -z "$(TORCH_INDEX)" || $(1) --no-deps --retries 0 --timeout 15 --extra-index-url "$(TORCH_INDEX)" torch || echo "TORCH_INDEX $(TORCH_INDEX) did not serve torch; using the ordinary sources"
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps
 
-.PHONY: setup run test check results perf calibrate clean
+.PHONY: setup run test test-interop check results perf calibrate vllm test-vllm perf-vllm clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -25,7 +32,7 @@ setup: .venv/core.done
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "missing: the venv module of $(PYTHON) (on Debian: apt install python3-venv)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing pinned packages into .venv (a few minutes the first time)"
-	@test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --retries 0 --timeout 15 --extra-index-url "$(TORCH_INDEX)" torch || echo "TORCH_INDEX $(TORCH_INDEX) did not serve torch; using the ordinary sources"
+	@$(call torch_first,$(PIP))
 	@$(PIP) -e .
 	@touch $@
 
@@ -38,6 +45,16 @@ run: setup
 
 test: .venv/dev.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# An environment of its own: these packages are many, and the rest must work without them.
+.venv-interop/done: pyproject.toml constraints.txt
+	@test -x .venv-interop/bin/python || $(PYTHON) -m venv .venv-interop
+	@$(call torch_first,$(subst $(BIN),$(INTEROP),$(PIP)))
+	@$(subst $(BIN),$(INTEROP),$(PIP)) -e '.[evalplus,lm-eval,trackers,dev]'
+	@touch $@
+
+test-interop: .venv-interop/done
+	OMP_NUM_THREADS=1 $(INTEROP)/python -m pytest tests/test_interop.py tests/test_evalplus_samples.py tests/test_trackers.py $(ARGS)
 
 check: .venv/dev.done
 	$(BIN)/ruff check .
@@ -54,8 +71,25 @@ results: setup
 perf: .venv/perf.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perf.run $(ARGS)
 
+vllm: $(VLLM)/core.done
+
+# Without dependencies, since the file names every one: three that vLLM asks for (torchvision, torchaudio, torchcodec)
+# have no CPU builds to go with it, and with others it cannot be imported.
+$(VLLM)/core.done: pyproject.toml constraints-vllm.txt
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@echo "installing vLLM's CPU build into $(VLLM) (4 GB, a few minutes the first time)"
+	@$(VLLM_PIP) -r constraints-vllm.txt $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") || { echo "vLLM's CPU build needs torch's CPU build: set TORCH_INDEX to PyTorch's own index of them"; exit 1; }
+	@$(VLLM_PIP) --no-build-isolation -e .
+	@touch $@
+
+test-vllm: $(VLLM)/core.done
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
+
+perf-vllm: $(VLLM)/core.done
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m benchmarks.perf.run --only vllm $(ARGS)
+
 calibrate: .venv/core.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.run $(ARGS)
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-interop $(VLLM) build dist *.egg-info

@@ -19,6 +19,7 @@ import click
 
 from harness.authoring import check, new
 from harness.cli_diagnose import diagnose
+from harness.cli_interop import evaluate, export, finished
 from harness.cli_report import report
 from harness.errors import HarnessError, UsageError
 from harness.locking import InUse
@@ -63,7 +64,7 @@ def main() -> None:
     """
 
 
-for command in (check, new, diagnose, report):
+for command in (check, new, diagnose, report, export, evaluate):
     main.add_command(command)
 
 
@@ -83,7 +84,7 @@ for command in (check, new, diagnose, report):
 @click.option("--budget", type=int, help="training rollouts of every method  [default: 4096]")
 @click.option("--selection-budget", type=int, help="rollouts each may spend on choosing a step  [default: the budget]")
 @click.option("--seeds", type=int, help="number of run seeds  [default: 1]")
-@click.option("--engine", help="hf or tabular, or a plugin's  [default: hf]")
+@click.option("--engine", help="hf, vllm, ray or tabular, or a plugin's  [default: hf]")
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="a TOML spec; flags win over it")
 @click.option(
     "--suite", help="a grid of runs: a built-in suite (pareto, ...) or FILE.toml; --domain limits it to one domain"
@@ -160,7 +161,7 @@ def leaderboard_command(folders: tuple[Path, ...], into: Path, form: str) -> Non
     from harness.report import tables
 
     for folder in folders:
-        leaderboard.merge(leaderboard.read_csv(_finished(folder) / "leaderboard.csv"), into)
+        leaderboard.merge(leaderboard.read_csv(finished(folder) / "leaderboard.csv"), into)
     rows = [row for path in sorted(into.glob("*.csv")) for row in leaderboard.read_csv(path)]
     if not rows:
         raise UsageError(f"no rows in {into}; name one or more run folders")
@@ -174,19 +175,6 @@ def plugins_command(as_json: bool) -> None:
     from harness import doctor, plugins
 
     doctor.print_plugins(plugins.load(), as_json=as_json)
-
-
-@main.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--method", required=True, help="whose winner to write")
-@click.option("--seed", type=int, default=0, show_default=True, help="which run seed's winner")
-def export(folder: Path, target: Path, method: str, seed: int) -> None:
-    """Write the winning policy of a method as a checkpoint that loads like any other model."""
-    from harness import exporting, plugins
-
-    exporting.export(_finished(folder), method, seed=seed, target=target, plugins=plugins.load())
-    click.echo(str(target))
 
 
 @main.command()
@@ -332,10 +320,3 @@ def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool])
         if not discard_unstarted(root):
             click.echo(f"the {what} stopped; finished work is kept in {root}", err=True)
         raise
-
-
-def _finished(folder: Path) -> Path:
-    if not (folder / "leaderboard.csv").exists():
-        hint = f"continue it with: harness resume {folder}" if (folder / "spec.toml").exists() else "no such run"
-        raise UsageError(f"{folder} has no finished rows; {hint}")
-    return folder

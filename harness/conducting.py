@@ -132,4 +132,5 @@ def _is_done(root: Path, point: Point) -> bool:
 
 
 def rows_of(suite: Suite, root: Path) -> list[leaderboard.Row]:
-    return [row for point in suite.points for row in leaderboard.read_csv(root / point.name / "leaderboard.csv")]
+    files = [(root / point.name / "leaderboard.csv", point.spec.engine.name) for point in suite.points]
+    return [row for path, engine in files for row in leaderboard.of_engine(path, engine)]

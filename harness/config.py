@@ -315,6 +315,19 @@ def forbid_network() -> None:
     os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 
+def trackers() -> tuple[str, ...]:
+    """Names of experiment trackers (HARNESS_TRACKERS=tensorboard,wandb). They see a run and decide nothing: no spec has them."""
+    return tuple(name.strip() for name in os.environ.get("HARNESS_TRACKERS", "").split(",") if name.strip())
+
+
+def keep_vllm_here() -> None:
+    """Set before vllm is imported: its engine runs in this process and sends nothing home. Unless the user has set
+    otherwise it binds no threads, which would put every process of a run on the same core, and tells errors alone."""
+    os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
 def data_folder() -> Path | None:
     """The folder of local data files (HARNESS_DATA), None when it is not set. Raises UsageError when it is no folder."""
     name = os.environ.get("HARNESS_DATA", "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from harness.types import (
     Contender,
@@ -94,6 +94,13 @@ class Displacement(NamedTuple):
     changed: float
 
 
+class Loaded(NamedTuple):
+    """A policy as transformers has it: a model in memory, with the policy's weights in it, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
 class EngineLimits(NamedTuple):
     """`context` in tokens (None: unknown); `shard_rollouts` is the sampling batch; `bytes_per_token` is the key-value cache."""
 
@@ -102,6 +109,20 @@ class EngineLimits(NamedTuple):
     parameters: int
     bytes_weights: int
     bytes_per_token: int
+
+
+class Transfers(NamedTuple):
+    """Bytes between this process and workers elsewhere: back to it for a gradient, to each worker for a policy that has
+    files, back for a drawn token, and to a worker for a token of a rollout that another one drew.
+
+    At most `sharing` workers have a part in a gradient.
+    """
+
+    gradient: float
+    policy: float
+    drawn: float
+    weighed: float
+    sharing: int
 
 
 class Optimizer(NamedTuple):
@@ -163,6 +184,15 @@ class Engine(Protocol):
 
     Optional: `linear() -> list[str]`, the names of the weights [out, in] of linear layers, without the head's. Directions of
     kind lora<rank> are made of these.
+
+    Optional: `verifiers(target) -> Verifiers`, which judge completions on the machines of its workers by the domain at
+    `target` ("package.module:Class"), under the isolation that this machine has.
+
+    Optional: `transfers(parameters: float) -> Transfers`, static, of an engine whose workers are on other machines: what
+    `--dry-run` says of n of them is made of it.
+
+    Optional: `transformers(policy) -> AbstractContextManager[Loaded]`, the policy as a model of transformers while open. Raises
+    UsageError for a policy that is more than weights. `harness eval` needs it.
     """
 
     root: Path
@@ -204,6 +234,16 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class Verifiers(Protocol):
+    """Who judges; harness.verifying.VerifierPool is one."""
+
+    def verify(self, items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """One verdict per item, in order."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Benchmark(NamedTuple):
     """A named problem source of a domain. `splits` are a subset of ("train", "selection", "test")."""
 
@@ -234,6 +274,9 @@ class Domain(Protocol):
     the start of the content hash; all that `verify` needs lies in `answer` and `meta`, as JSON. Raises
     harness.errors.BadRow ("field answer: ...") that names the field, what was found and what is understood.
     `harness verify` and `--data` need it. `rows() -> Iterable[Mapping[str, Any]]` gives one example of each kind of row.
+
+    `program(problem, completion) -> str | None`, where completions are programs: what `verify` runs of one, as a whole
+    program; None where it finds none. `harness export --format evalplus` needs it.
     """
 
     name: str

@@ -17,7 +17,7 @@ from harness import isolation, provenance
 from harness.errors import HarnessError
 from harness.plugins import KINDS, Plugins, Registration
 
-EXTRAS = ("evalplus", "lm_eval", "ray", "trl", "vllm")
+EXTRAS = ("evalplus", "lm_eval", "ray", "tensorboard", "trackio", "trl", "vllm", "wandb")
 
 
 def print_plugins(plugins: Plugins, *, as_json: bool) -> None:

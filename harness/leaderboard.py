@@ -33,6 +33,12 @@ COLUMNS = (
     "format_free", "base_truncated", "truncated", "base_unparsed", "unparsed", "errors", "batch_pass_rate",
     "dead_groups", "snr", "agreement", "logprob_gap", "changed_weights", "commit", "dirty", "command",
 )  # fmt: skip
+# What a row tells of the policy and of how it was made: it holds whoever tests the policy.
+OF_THE_POLICY = (
+    "run_id", "domain", "train_benchmark", "model", "model_revision", "method", "method_version", "direction", "seed",
+    "train_rollouts", "selection_rollouts", "updates", "device", "step", "relative_step", "kl", "entropy_base", "entropy",
+    "batch_pass_rate", "dead_groups", "snr", "agreement", "logprob_gap", "changed_weights", "commit", "dirty",
+)  # fmt: skip
 UNCOMPARED = ("run_id", "date", "command", "wall_seconds", "cpu_seconds")  # may differ between equal rows
 OK = "ok"  # status of a method that ran, with "too few" or "oracle" in parentheses; others say why it did not
 Row = dict[str, Any]
@@ -78,6 +84,28 @@ def row_of(shared: Mapping[str, Any], outcome: Outcome, base: Evaluation, *, see
         row.update(_of_search(outcome.search))
     row.update(changed_weights=outcome.displacement.changed, relative_step=outcome.displacement.relative)
     return row
+
+
+def row_from_outside(known: Row, pairs: Sequence[tuple[Score, Score]], *, greedy: bool, **columns: Any) -> Row:
+    """What another harness says of the policy of the row `known`: one answer a problem, right or wrong.
+
+    `pairs` holds (base, policy) scores, one pair for each run seed that the row stands for; `columns` say who tested it on
+    what; `greedy`: the answers were generated so, else chosen by likelihood. Columns that nobody measured are empty.
+    """
+    row: Row = {column: known.get(column, "") if column in OF_THE_POLICY else "" for column in COLUMNS}
+    bases, scores = zip(*pairs, strict=True)
+    row.update({"base_pass@1": _mean_accuracy(bases), "pass@1": _mean_accuracy(scores), **_gain(pairs)})
+    row.update(schema=SCHEMA, status=known.get("status", OK), test_problems=len(scores[0].n), test_samples=1, **columns)
+    if greedy:
+        row.update({"temperature": 0.0, "base_greedy": row["base_pass@1"], "greedy": row["pass@1"]})
+    if row["status"].startswith(OK):
+        few = row["ci_low"] != "" and any(stats.too_few(*paired_rates(*pair)) for pair in pairs)
+        row.update(status=f"{OK} (too few)" if few else OK)
+    return row
+
+
+def _mean_accuracy(scores: Sequence[Score]) -> float:
+    return float(np.mean([score.accuracy for score in scores]))
 
 
 def _scores(prefix: str, evaluation: Evaluation) -> Row:
@@ -220,7 +248,7 @@ def of_csv(text: str) -> list[Row]:
 
 
 def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Put rows into <folder>/<domain>.csv; rows of the same run, method, seed and test benchmark are replaced.
+    """Put rows into <folder>/<domain>.csv; rows of the same run, method, seed, engine and test set are replaced.
 
     Waits for another process that is doing so.
     """
@@ -229,15 +257,24 @@ def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
     with locking.alone(folder, wait=True):
         for domain in sorted({str(row["domain"]) for row in run_rows}):
             path = folder / f"{domain}.csv"
-            kept = {_identity(row): row for row in (read_csv(path) if path.exists() else [])}
-            kept.update({_identity(row): row for row in run_rows if row["domain"] == domain})
-            store.write_text(path, to_csv(list(kept.values())))
+            put(path, [row for row in run_rows if row["domain"] == domain])
             written.append(path)
     return written
 
 
+def put(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows into a file of rows, which may be new; others stay, and the same ones are replaced."""
+    kept = {_identity(row): row for row in (*(read_csv(path) if path.exists() else []), *rows)}
+    store.write_text(path, to_csv(list(kept.values())))
+
+
+def of_engine(path: Path, engine: str) -> list[Row]:
+    """The rows that a run wrote itself, without what other harnesses have said of its policies since."""
+    return [row for row in read_csv(path) if row["engine"] == engine]
+
+
 def _identity(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[column]) for column in ("run_id", "method", "seed", "test_benchmark"))
+    return tuple(str(row[column]) for column in ("run_id", "method", "seed", "engine", "test_benchmark"))
 
 
 def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

@@ -11,6 +11,7 @@ import datetime
 import functools
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +27,9 @@ from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
 from harness.plugins import Plugins
-from harness.run import Notify, Progress, Run
+from harness.run import Notify, Progress, Run, verifiers
 from harness.stages import Stages
 from harness.types import Contender, Direction, Policy, Score, Search, TrainStep
-from harness.verifying import VerifierPool
 
 USES = "uses"  # the option of a variant that names the method it is one of
 
@@ -129,7 +129,7 @@ def execute(
         for part in parts(spec):
             finished[part.method].append(_finish(run, part, methods[part.method], options[part.method]))
         rows = rows_of(manifest, finished, run.engine.displacement)
-    store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows))
+    leaderboard.put(root / "leaderboard.csv", rows)
     _notify(plugins, root, "harness_run_finished", run=root, rows=rows)
     return rows
 
@@ -196,7 +196,7 @@ def opened(
     domain: Domain = registration.load()()
     problems = selecting.select(domain, spec)
     engine = open_engine(root, spec, plugins)
-    pool = VerifierPool(registration.target, workers=spec.num_workers)
+    pool = verifiers(engine, registration.target, workers=spec.num_workers)
     try:
         yield Run(
             root=root,
@@ -214,7 +214,8 @@ def opened(
 
 
 def open_engine(root: Path, spec: RunSpec, plugins: Plugins) -> Engine:
-    options = {**config.to_dict(spec)["engine"], "workers": spec.num_workers}
+    told = {"workers": spec.num_workers, "logprob_gap": spec.sampling.logprob_gap}
+    options = {**config.to_dict(spec)["engine"], **told}
     engine: Engine = plugins.lookup("engine", spec.engine.name).load()(spec.model, root, options)
     return engine
 
@@ -312,6 +313,7 @@ def _stage_finished(plugins: Plugins, root: Path, stage: str, summary: Mapping[s
 def _notify(plugins: Plugins, root: Path, hook: str, **arguments: Any) -> None:
     for error in plugins.observe(hook, **arguments).errors:
         _append_event(root, {"observer_error": error})
+        warnings.warn(f"observer {error}", stacklevel=2)
 
 
 def _append_event(root: Path, event: Mapping[str, Any]) -> None:

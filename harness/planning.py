@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from harness import directing, estimating, evaluating, pipeline, selecting, sizing
+from harness import directing, estimating, evaluating, pipeline, scaling, selecting, sizing
 from harness.config import RunSpec
 from harness.contracts import Domain, Method, Spending
 from harness.errors import UsageError
@@ -75,6 +75,9 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
     screen.print(
         f"{pace.note}{sizes.note} Draws that methods share are made once, so all of it takes at most {_time(total, pace)}."
     )
+    transfers = getattr(plugins.lookup("engine", spec.engine.name).load(), "transfers", None)
+    if transfers is not None:
+        screen.print(scaling.told(spec, plan, pace, transfers(pace.numbers / 4)))
 
 
 def spends(method: Method, options: Mapping[str, object]) -> Spending:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import sampling, verifying
 from harness.config import RunSpec
-from harness.contracts import Engine
+from harness.contracts import Engine, Verifiers
 from harness.errors import VerifierFailure
 from harness.lending import Lender
 from harness.sampling import Collected, Draw
@@ -25,6 +25,12 @@ Progress = Callable[[str, int, int], None]
 Notify = Callable[[str, Mapping[str, Any]], None]
 
 
+def verifiers(engine: Engine, target: str, *, workers: int) -> Verifiers:
+    """The engine's own for the domain at `target`, else a pool on this machine."""
+    own: Callable[[str], Verifiers] | None = getattr(engine, "verifiers", None)
+    return VerifierPool(target, workers=workers) if own is None else own(target)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What all methods and seeds of one run share; `lender` is what the runs of a suite do."""
@@ -32,7 +38,7 @@ class Run:
     root: Path
     spec: RunSpec
     engine: Engine
-    pool: VerifierPool
+    pool: Verifiers
     problems: Selected
     progress: Progress
     notify: Notify

@@ -22,10 +22,9 @@ from safetensors.numpy import save_file
 
 from harness import seeds, store
 from harness.budget import Cost, Stopwatch
-from harness.contracts import Engine, Progress
+from harness.contracts import Engine, Progress, Verifiers
 from harness.lending import Lender, Wanted
 from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
-from harness.verifying import VerifierPool
 
 
 @store.record
@@ -117,7 +116,7 @@ def collect(
     *,
     run_seed: int,
     engine: Engine,
-    pool: VerifierPool,
+    pool: Verifiers,
     progress: Progress,
     lender: Lender | None = None,
 ) -> list[Collected]:
@@ -237,7 +236,7 @@ def _verdict_path(root: Path, folder: str, index: int) -> Path:
     return root / "verdicts" / folder / f"shard-{index:05d}.json"
 
 
-def judge(rollouts: Sequence[Rollout], problems: dict[str, Problem], pool: VerifierPool) -> tuple[Judged, ...]:
+def judge(rollouts: Sequence[Rollout], problems: dict[str, Problem], pool: Verifiers) -> tuple[Judged, ...]:
     """Verdicts in the benchmark's format; where that format is strict and was missed, lenient ones as well."""
     verdicts = pool.verify([(problems[r.problem_id], r.text) for r in rollouts])
     again = [

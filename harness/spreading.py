@@ -43,8 +43,10 @@ def side_by_side(run: Run, *, plugins: Plugins, shared: Path) -> None:
 
 
 def processes(run: Run, plugins: Plugins, *, parts: int) -> int:
-    """How many at a time; one where copies of the model are many or large, or would share a GPU."""
+    """How many at a time; one where copies of the model are many or large, would share a GPU, or have workers elsewhere."""
     if not sizing.is_small(run.spec) or run.engine.identity().get("device", "cpu") != "cpu":
+        return 1
+    if hasattr(run.engine, "transfers"):
         return 1
     worth = planning.upper_bound(run.spec, plugins) // ROLLOUTS
     return min(run.spec.num_workers, parts // PARTS, worth)

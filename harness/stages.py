@@ -23,7 +23,7 @@ from harness.errors import UsageError
 from harness.objectives import PolicyGradient
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
-from harness.training import StageTrainer, weights_files
+from harness.training import StageTrainer, watched, weights_files
 from harness.types import Contender, Direction, Move, Policy, Problem, Search, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, Rewards, WeighedBatch
 
@@ -62,7 +62,7 @@ class Stages:
         self.budget.charge(cost)
         if not replayed:
             summary = {"method": self.method, "seed": self.seed, "seconds": time.monotonic() - started}
-            self._run.notify(stage, {**summary, **{k: v for k, v in cost._asdict().items() if v}})
+            self._run.notify(stage, {**summary, **watched(result), **{k: v for k, v in cost._asdict().items() if v}})
         return result
 
     def base_batch(self) -> RolloutBatch:

@@ -8,7 +8,7 @@ Doesn't: compute a gradient or hold weights: the engine's trainer does.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -18,10 +18,15 @@ from harness.budget import Cost, Stopwatch
 from harness.contracts import ActorCritic, Objective, Optimizer, Trainer
 from harness.crediting import Values
 from harness.run import Run
-from harness.types import Move, Policy, TrainStep
+from harness.types import Direction, Move, Policy, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, WeighedBatch
 
 T = TypeVar("T")
+# By kind of result, what observers of a stage hear of it besides its cost.
+WATCHED: Mapping[type, tuple[str, ...]] = {
+    TrainStep: ("pass_rate", "groups_dead", "mean_tokens", "loss", "grad_norm"),
+    Direction: ("norm", "batch_pass_rate", "groups_dead", "snr", "agreement"),
+}
 
 
 class Call(Protocol):
@@ -142,6 +147,12 @@ def weights_files(run: Run, policies: Sequence[Policy], *, folder: str) -> Itera
             files.append(Path(own) / f"{policy.id}.safetensors")
             run.engine.trainer(policy, Optimizer(lr=0.0)).checkpoint(files[-1])
         yield files
+
+
+def watched(result: object) -> dict[str, float]:
+    """Numbers in a stage's result that observers draw as they come."""
+    known = {name: getattr(result, name) for name in WATCHED.get(type(result), ())}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _seen(batch: GradientBatch, policy: Policy, *, loss: float = 0.0, grad_norm: float = 0.0) -> TrainStep:

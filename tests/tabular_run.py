@@ -58,7 +58,7 @@ def invoke(*arguments: str) -> Result:
 
 
 def harness(
-    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """The installed `harness` script in a process of its own."""
     return subprocess.run(
@@ -67,7 +67,7 @@ def harness(
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
 

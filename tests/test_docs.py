@@ -13,7 +13,9 @@ from harness import leaderboard, plugins
 from harness.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-TAUGHT = ("quickstart.md", "report.md", "methods.md", "methods-single-example.md", "diagnostics.md")
+TAUGHT = (
+    "quickstart.md", "report.md", "methods.md", "methods-single-example.md", "diagnostics.md", "ray.md", "interop.md",
+)  # fmt: skip
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in TAUGHT)]
 COMMANDS = [
     line.partition("  #")[0].removeprefix(".venv/bin/").strip()

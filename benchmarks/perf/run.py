@@ -39,6 +39,7 @@ MEASURES = (
     "sampling", "sampling_stage", "gradient", "racing", "two_processes", "trl", "grpo", "code_verdicts", "math_verdicts", "memory",
     "reporting", "startup",
 )  # fmt: skip
+APART = ("vllm",)  # in an environment of their own: only when named
 PACKAGES = ("torch", "transformers", "trl", "evalplus", "math-verify")
 COLUMNS = ("measure", *Row._fields, "met", "seconds", "load", "date", "commit", "cpu", "cores", "python", *PACKAGES)
 LIMIT = 3600  # seconds of one measure
@@ -47,7 +48,9 @@ Line = dict[str, Any]
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(MEASURES), metavar="NAME", help="a measure, repeatable")
+@click.option(
+    "--only", multiple=True, type=click.Choice((*MEASURES, *APART)), metavar="NAME", help="a measure, repeatable"
+)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="the CSV to write")
 def main(only: tuple[str, ...], out: Path) -> None:
     """Measure the harness against its peers."""
@@ -154,7 +157,7 @@ def read(path: Path) -> list[Line]:
 def merge(path: Path, measure: str, lines: Sequence[Line]) -> None:
     """Replace the lines of one measure; lines keep the order of MEASURES."""
     kept = [old for old in read(path) if old["measure"] != measure]
-    order = {name: place for place, name in enumerate(MEASURES)}
+    order = {name: place for place, name in enumerate((*MEASURES, *APART))}
     merged = sorted([*kept, *lines], key=lambda found: order.get(found["measure"], len(order)))
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")

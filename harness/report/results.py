@@ -84,7 +84,7 @@ def load(root: Path) -> Results:
     manifest, path = store.read_json(root / "manifest.json"), root / "leaderboard.csv"
     wanted = _wanted(manifest)
     if path.exists():
-        rows = leaderboard.read_csv(path)
+        rows = leaderboard.of_engine(path, manifest["row"]["engine"])
         wanted = list(dict.fromkeys((row["method"], int(row["seed"])) for row in rows if row["seed"] != "all"))
     found = {key: _folder(root, key) for key in wanted if (_folder(root, key) / "scores.json").exists()}
     if ("base", 0) not in found:

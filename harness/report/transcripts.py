@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from harness import sampling, store
 from harness.report import charts, drawn, page
 from harness.report.page import Section
 from harness.report.results import FOCUS, STANDARD, Results
@@ -74,17 +73,11 @@ def completions(found: Results, method: str) -> dict[str, Said]:
     if not drawn.known(found):
         return {}
     folder = next(iter(drawn.folders(found, method, SEED, _problems(found))))
-    verdicts = [
-        judged
-        for path in sorted((found.root / "verdicts" / folder).glob("shard-*.json"))
-        for judged in store.read_json(path).judged
-    ]
-    pairs = zip(verdicts, sampling.texts(found.root, folder), strict=False)
     return {
         judged.problem_id: Said(
             text, str(judged.verdict.outcome), judged.truncated, judged.verdict.extracted or "", judged.verdict.detail
         )
-        for judged, text in pairs
+        for text, judged in drawn.completions(found.root, folder)
         if judged.sample_idx == SAMPLE
     }
 

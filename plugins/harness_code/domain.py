@@ -15,7 +15,7 @@ from harness.types import Outcome, Problem, Verdict
 from harness_code import data, kernel, ladder, rows
 from harness_code.sandbox import Sandbox, level, probe
 from harness_code.tasks import Pairs, task_of
-from harness_code.verify import Judge, wall_limit
+from harness_code.verify import Judge, program_of, wall_limit
 
 _MARGIN_SECONDS = 3.0
 
@@ -82,6 +82,10 @@ class Code:
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         return self._judge.verify(problem, completion)
+
+    def program(self, problem: Problem, completion: str) -> str | None:
+        """See harness.contracts.Domain."""
+        return program_of(problem, completion)
 
     def specimens(self, problem: Problem) -> Iterator[Specimen]:
         """What every program must be judged as; the gold only where the problem tells one."""

@@ -126,6 +126,11 @@ class Judge:
         return found._replace(reply=answer.reply or b"") if again.outcome is Outcome.CORRECT else found
 
 
+def program_of(problem: Problem, completion: str) -> str | None:
+    """The whole program that `Judge.verify` runs of a completion; None where it is unparsed."""
+    return _program(problem, completion, task_of(problem).entry_point).program
+
+
 class _Program(NamedTuple):
     program: str | None
     in_format: bool

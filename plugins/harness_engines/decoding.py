@@ -10,6 +10,7 @@ stream, so candidates of a line search meet common random numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from harness import seeds
-from harness.types import Finish, Rollout, Shard
+from harness.types import Finish, FloatArray, IntArray, Rollout, Shard
 from harness_engines import recomputing, sharing
 from harness_engines.model import CausalModel
 
@@ -235,44 +236,44 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
             break
         running = running[on]
         logits_RV, row_N = branches.step(row_N[on], drawn.tokens_N[on], model.pad_id)
-    drawn_all = Drawn(tokens.int(), logprobs, entropies, lengths, stopped)
-    return _rollouts(model, shard, prompts, policy=policy, drawn=drawn_all)
+    entropies_NT, logprobs_NT, tokens_NT = (x.cpu().numpy() for x in (entropies, logprobs, tokens.int()))
+    completions = (
+        Completion(tokens_NT[row, :end].copy(), logprobs_NT[row, :end].copy(), entropies_NT[row, :end].copy(), stop)
+        for row, (end, stop) in enumerate(zip(lengths.tolist(), stopped.tolist(), strict=True))
+    )
+    return rollouts(model, shard, prompts, policy=policy, completions=completions)
 
 
-class Drawn(NamedTuple):
-    """Everything drawn for a shard: [N, T] but for lengths and whether the end was drawn, [N]."""
+class Completion(NamedTuple):
+    """What a sampler drew: tokens with the one that ended it, their log-probabilities, entropies where it knows them."""
 
-    tokens: torch.Tensor
-    logprobs: torch.Tensor
-    entropies: torch.Tensor
-    lengths: torch.Tensor
-    stopped: torch.Tensor
+    tokens_T: IntArray
+    logprobs_T: FloatArray
+    entropies_T: FloatArray | None
+    stopped: bool
 
 
-def _rollouts(
-    model: CausalModel, shard: Shard, prompts: list[list[int]], *, policy: str, drawn: Drawn
+def rollouts(
+    model: CausalModel, shard: Shard, prompts: list[list[int]], *, policy: str, completions: Iterator[Completion]
 ) -> list[Rollout]:
-    tokens_NT, logprobs_NT, entropies_NT = (x.cpu().numpy() for x in drawn[:3])
-    lengths_N, stopped_N = drawn.lengths.tolist(), drawn.stopped.tolist()
-    rollouts, row = [], 0
+    """The completions of a shard, in request order, as rollouts of the policy."""
+    found = []
     for request, prompt in zip(shard, prompts, strict=True):
         prompt_tokens = np.asarray(prompt, dtype=np.int32)
         for sample_idx, seed in zip(request.sample_idxs, request.seeds, strict=True):
-            length, stop = lengths_N[row], stopped_N[row]
-            completion = tokens_NT[row, :length].copy()
-            rollouts.append(
+            drawn = next(completions)
+            found.append(
                 Rollout(
                     problem_id=request.problem_id,
                     sample_idx=sample_idx,
                     policy=policy,
                     seed=seed,
                     prompt_tokens=prompt_tokens,
-                    completion_tokens=completion,
-                    logprobs=logprobs_NT[row, :length].copy(),
-                    text=model.text(completion[: length - stop].tolist()),
-                    finish=Finish.STOP if stop else Finish.LENGTH,
-                    entropies=entropies_NT[row, :length].copy(),
+                    completion_tokens=drawn.tokens_T,
+                    logprobs=drawn.logprobs_T,
+                    text=model.text(drawn.tokens_T[: len(drawn.tokens_T) - drawn.stopped].tolist()),
+                    finish=Finish.STOP if drawn.stopped else Finish.LENGTH,
+                    entropies=drawn.entropies_T,
                 )
             )
-            row += 1
-    return rollouts
+    return found

@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness import stats, store
-from harness.contracts import Batch, Displacement, EngineLimits, Objective, Optimizer, Progress, silent
+from harness.contracts import Batch, Displacement, EngineLimits, Loaded, Objective, Optimizer, Progress, silent
 from harness.types import Direction, Policy, Rollout, Shard, TokenScore
 from harness_engines import steering
 from harness_engines.local import Local, ModelSpec, SubGradient, SubHidden
@@ -58,13 +59,18 @@ class HfEngine:
         )
         self._specs = [self.spec._replace(device=name) for name in devices]
         self.shard_rollouts = int(options["shard_rollouts"])
-        self.local = Local(self.spec)
+        self._factory = self.factory(options)
+        self.local = self._factory(self.spec)
         self._workers: Workers | None = None
+
+    def factory(self, options: Mapping[str, Any]) -> Callable[[ModelSpec], Local]:
+        """What does the work of one process. Picklable: each makes its own."""
+        return Local
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         if len(self._specs) == 1:
             return (getattr(self.local, name)(*task) for task in tasks)
-        self._workers = self._workers or Workers(Local, [(spec,) for spec in self._specs])
+        self._workers = self._workers or Workers(self._factory, [(spec,) for spec in self._specs])
         return self._workers.run([(name, task) for task in tasks])
 
     def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
@@ -159,6 +165,11 @@ class HfEngine:
 
     def materialise(self, policy: Policy, folder: Path) -> None:
         self.local.model.materialise(policy, folder)
+
+    def transformers(self, policy: Policy) -> AbstractContextManager[Loaded]:
+        """See harness.contracts.Engine."""
+        self.local.model.unsteered(policy, "lending")
+        return self.local.model.lent(policy)
 
     def limits(self) -> EngineLimits:
         config = self.local.model.module.config

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from harness.contracts import Displacement
+from harness.contracts import Displacement, Loaded
 from harness.errors import HarnessError, UsageError
 from harness.types import Move, Policy
 from harness_engines import noise, steering
@@ -105,6 +105,12 @@ class CausalModel:
         """The module with the policy's weights inside; the base comes back afterwards."""
         with self.swapped(self.weights(policy)) as module:
             yield module
+
+    @contextlib.contextmanager
+    def lent(self, policy: Policy) -> Iterator[Loaded]:
+        """The same for a library that wants a model of transformers: it must not change the weights."""
+        with self.loaded(policy) as module:
+            yield Loaded(module, self.tokenizer)
 
     @contextlib.contextmanager
     def swapped(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:

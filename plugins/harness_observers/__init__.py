@@ -1,0 +1,1 @@
+"""Observers of runs: experiment trackers. Importing this package imports nothing else."""

@@ -33,7 +33,8 @@ DEFAULT_METHODS = (
 class SamplingSpec:
     """`group` completions per training problem at `temperature`; `max_tokens` 0 means the benchmark's own.
 
-    `logprob_gap` is the largest allowed |trainer - sampler| log-probability of a token, in nats.
+    `logprob_gap` is the largest allowed |trainer - sampler| log-probability of a token, in nats; ten times that where
+    weights have 16 bits.
     """
 
     group: int = 16

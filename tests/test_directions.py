@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from tabular_kit import BASE, ListBatch, problems
 
-from harness import advantages, directions, sampling, seeds, store, weighing
-from harness.config import RewardSpec
+from harness import advantages, directing, directions, sampling, seeds, store, weighing
+from harness.config import RewardSpec, SamplingSpec
 from harness.contracts import TokenBatch
 from harness.errors import HarnessError, NoSignal, UnknownName
 from harness.sampling import Draw, RolloutBatch
@@ -77,6 +79,22 @@ def test_per_tensor_keeps_the_angle_and_takes_the_weight_norm(kind: str, tmp_pat
         assert np.linalg.norm(tensors[name]) == pytest.approx(WEIGHT_NORMS[name], rel=1e-5)
         cosine = (tensors[name] * GRADIENT[name]).sum() / np.linalg.norm(tensors[name]) / np.linalg.norm(GRADIENT[name])
         assert cosine == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gap", "dtype", "stops"),
+    [(0.09, "float32", False), (0.11, "float32", True), (0.17, "bfloat16", False), (1.1, "bfloat16", True),
+     (float("nan"), "bfloat16", True), (None, "float32", False)],
+)  # fmt: skip
+def test_a_trainer_of_another_policy_than_the_sampler_is_refused(
+    gap: float | None, dtype: str, stops: bool, tmp_path: Path
+) -> None:
+    run: Any = SimpleNamespace(
+        spec=SimpleNamespace(sampling=SamplingSpec()), engine=SimpleNamespace(identity=lambda: {"dtype": dtype})
+    )
+    found = replace(direction(tmp_path), logprob_gap=gap)
+    with pytest.raises(HarnessError, match="disagree by") if stops else nullcontext():
+        directing.check_gap(run, found)
 
 
 def test_raw_is_the_gradient(tmp_path: Path) -> None:

@@ -508,7 +508,7 @@ def test_sizes_compares_three_models_in_three_domains() -> None:
 def test_rows_of_two_points_never_replace_each_other(tmp_path: Path) -> None:
     """Rows are merged by run id: the spec's hash is part of it, so points of one label differ across suites."""
     first, second = load(SHARED + GRID), load(SHARED + GRID, budget=512)
-    rows = [{"domain": "tabular", "run_id": p.name, "method": "base", "seed": "0", "test_benchmark": "ladder"}
+    rows = [{"domain": "tabular", "run_id": p.name, "method": "base", "seed": "0", "engine": "hf", "test_benchmark": "ladder"}
             for suite in (first, second) for p in suite.points]  # fmt: skip
     (path,) = leaderboard.merge(rows, tmp_path / "merged")
     assert len(read_csv(path)) == 8

@@ -412,8 +412,9 @@ def test_an_interrupted_command_says_where_its_verdicts_are(tmp_path: Path) -> N
     texts_ = [line(i, "B") for i in range(verify_file.WINDOW_LINES)]
     command = [str(Path(sys.executable).with_name("harness")), "verify", "--domain", "ai2_arc", "-", "--out", "v.jsonl"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True, start_new_session=True
-    )
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - background jobs ignore it
+    )  # fmt: skip
     assert process.stdin is not None
     assert process.stderr is not None
     process.stdin.write("".join(f"{text}\n" for text in texts_))

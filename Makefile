@@ -4,7 +4,7 @@
 # make test-interop  the tests that need lm-eval, EvalPlus and experiment trackers, in .venv-interop
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
-# make test-vllm  the vllm engine without a GPU: an environment of its own in .venv-vllm (4 GB), and its tests
+# make test-vllm  the vllm engine without a GPU: an environment of its own in .venv-vllm (2 GB), and its tests
 # make perf-vllm  our sampler against vLLM on a CPU, into the same file
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
@@ -77,7 +77,7 @@ vllm: $(VLLM)/core.done
 # have no CPU builds to go with it, and with others it cannot be imported.
 $(VLLM)/core.done: pyproject.toml constraints-vllm.txt
 	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
-	@echo "installing vLLM's CPU build into $(VLLM) (4 GB, a few minutes the first time)"
+	@echo "installing vLLM's CPU build into $(VLLM) (2 GB, a few minutes the first time)"
 	@$(VLLM_PIP) -r constraints-vllm.txt $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") || { echo "vLLM's CPU build needs torch's CPU build: set TORCH_INDEX to PyTorch's own index of them"; exit 1; }
 	@$(VLLM_PIP) --no-build-isolation -e .
 	@touch $@

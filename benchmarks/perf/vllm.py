@@ -14,23 +14,27 @@ from benchmarks.perf.rows import Row, interleaved
 from harness_engines.hf import HfEngine
 from harness_engines.vllm import VllmEngine
 
-PROBLEMS, SAMPLES = 128, 16
+PROBLEMS, SAMPLES = 64, 16
 DTYPES = ("float32", "bfloat16")
+TURNS = 2
 
 
 def measure() -> list[Row]:
-    return [_row(domain, dtype) for dtype in DTYPES for domain in subjects.DOMAINS]
+    return [row for dtype in DTYPES for row in _rows(dtype)]
 
 
-def _row(domain: str, dtype: str) -> Row:
-    task = subjects.ladder(domain, problems=PROBLEMS)
-    plan = subjects.shards(task, samples=SAMPLES)
+def _rows(dtype: str) -> list[Row]:
     options = {**subjects.OPTIONS, "workers": 1, "dtype": dtype}
     with tempfile.TemporaryDirectory() as folder:
         ours, peer = HfEngine("tiny", Path(folder), options), VllmEngine("tiny", Path(folder), options)
-        for engine in (ours, peer):
-            list(engine.sample(plan[:1], subjects.BASE))  # starts vLLM, puts the weights, loads what is lazy
-        sides = interleaved(*(lambda e=e: list(e.sample(plan, subjects.BASE)) for e in (ours, peer)))
+        return [_row(domain, dtype, ours, peer) for domain in subjects.DOMAINS]
+
+
+def _row(domain: str, dtype: str, ours: HfEngine, peer: VllmEngine) -> Row:
+    plan = subjects.shards(subjects.ladder(domain, problems=PROBLEMS), samples=SAMPLES)
+    for engine in (ours, peer):
+        list(engine.sample(plan[:1], subjects.BASE))  # starts vLLM, puts the weights, loads what is lazy
+    sides = interleaved(*(lambda e=e: list(e.sample(plan, subjects.BASE)) for e in (ours, peer)), turns=TURNS)
     rollouts = PROBLEMS * SAMPLES
     return Row(
         name=f"sampling against vLLM, {domain}, {dtype}",

@@ -3,6 +3,7 @@
 # make test    the tests, a process for each core (at most 4)        make check   lint and types
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
+# make test-ray   the ray engine on two nodes of this machine (installs Ray into .venv, 240 MB)
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
@@ -53,6 +54,14 @@ results: setup
 
 perf: .venv/perf.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.perf.run $(ARGS)
+
+.PHONY: test-ray
+.venv/ray.done: .venv/dev.done
+	@$(PIP) -e '.[ray]'
+	@touch $@
+
+test-ray: .venv/ray.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_ray.py $(ARGS)
 
 calibrate: .venv/core.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.run $(ARGS)

@@ -6,6 +6,7 @@
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
 # make test-vllm  the vllm engine without a GPU: an environment of its own in .venv-vllm (2 GB), and its tests
 # make perf-vllm  our sampler against vLLM on a CPU, into the same file
+# make test-ray   the ray engine on two nodes of this machine (installs Ray into .venv, 240 MB)
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
@@ -23,7 +24,7 @@ torch_first = test -z "$(TORCH_INDEX)" || $(1) --no-deps --retries 0 --timeout 1
 VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps
 
-.PHONY: setup run test test-interop check results perf calibrate vllm test-vllm perf-vllm clean
+.PHONY: setup run test test-interop check results perf calibrate vllm test-vllm perf-vllm test-ray clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -87,6 +88,13 @@ test-vllm: $(VLLM)/core.done
 
 perf-vllm: $(VLLM)/core.done
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m benchmarks.perf.run --only vllm $(ARGS)
+
+.venv/ray.done: .venv/dev.done
+	@$(PIP) -e '.[ray]'
+	@touch $@
+
+test-ray: .venv/ray.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_ray.py $(ARGS)
 
 calibrate: .venv/core.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.run $(ARGS)

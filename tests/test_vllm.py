@@ -190,12 +190,6 @@ def test_a_steered_policy_is_drawn_as_hf_draws_it(engine: VllmEngine) -> None:
 
 
 @with_vllm
-def test_it_passes_the_conformance_kit() -> None:
-    findings = list(testing.check(REGISTERED, FOUND))
-    assert [f"{found.rule}: {found.note}" for found in findings if found.status is not Status.PASSED] == []
-
-
-@with_vllm
 def test_workers_draw_the_same_bytes(engine: VllmEngine, moved: Policy, tmp_path: Path) -> None:
     two = VllmEngine("tiny", engine.root, {**OPTIONS, "workers": 2})
     try:
@@ -232,3 +226,9 @@ def _rows(engine: str, out: Path) -> dict[str, Row]:
     assert done.returncode == 0, done.stderr
     (path,) = out.glob("*/leaderboard.csv")
     return {row["method"]: row for row in read_csv(path) if row["seed"] == "0"}
+
+
+@with_vllm
+def test_it_passes_the_conformance_kit() -> None:
+    findings = list(testing.check(REGISTERED, FOUND))
+    assert [f"{found.rule}: {found.note}" for found in findings if found.status is not Status.PASSED] == []

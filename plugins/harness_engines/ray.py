@@ -155,7 +155,8 @@ class Actors:
         return worker.do.remote(message)
 
     def wait(self, tickets: Sequence[Any]) -> Sequence[Any]:
-        ready: Sequence[Any] = self._ray.wait(tickets)[0]
+        self._ray.wait(tickets)  # it prefers the first ones, so that the last might wait for ever
+        ready: Sequence[Any] = self._ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
         return ready
 
     def result(self, ticket: Any) -> Any:

@@ -42,8 +42,8 @@ def execute(
     """Prepare, run or continue every point, and write leaderboard.csv with the rows of all.
 
     `workers` processes in all (0: as the runs say), `jobs` runs at a time (0: see `at_a_time`). Raises HarnessError
-    when a preparation fails or a run does, UsageError when only mistakes in specs did, InUse where another process is at it. The folder exists once a run
-    begins.
+    when a preparation fails or a run does, UsageError when only mistakes in specs did, InUse where another process
+    is at it. The folder exists once a run begins.
     """
     for number, prepare in enumerate(suite.prepare, start=1):
         _make(prepare, title=f"prepare {number} of {len(suite.prepare)}", quiet=quiet, say=say)

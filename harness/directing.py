@@ -118,10 +118,10 @@ def check_gap(run: Run, direction: Direction) -> None:
     limit, gap = run.spec.sampling.logprob_gap, direction.logprob_gap
     if gap is None or gap <= limit:
         return
-    if run.engine.identity().get("dtype") in HALF:
-        limit *= ROUNDING
-    if not gap <= limit:
+    allowed = limit * (ROUNDING if run.engine.identity().get("dtype") in HALF else 1)
+    if not gap <= allowed:
+        tenfold = "" if allowed == limit else f", {allowed:g} in 16 bits"
         raise HarnessError(
-            f"trainer and sampler disagree by {gap:.3g} nats on a token (limit sampling.logprob_gap = {limit}): "
+            f"trainer and sampler disagree by {gap:.3g} nats on a token (limit sampling.logprob_gap = {limit}{tenfold}): "
             "the gradient would be of another policy. Use --set engine.dtype=float32, or raise the limit knowingly."
         )

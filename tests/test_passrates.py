@@ -173,7 +173,7 @@ def test_a_noisier_direction_would_have_gained_more(snr: float, factor: float) -
     base, best, ceiling = np.full((1, 4), 0.2), np.full((1, 4), 0.3), np.ones((1, 4))
     clean = losing.modelled_clean(base, best, ceiling, [snr])
     assert clean == pytest.approx(best + 0.1 * factor)
-    assert losing.modelled_clean(base, best, np.full((1, 4), 0.31), [snr or 1.0])[0, 0] <= 0.31 + 1e-12
+    assert losing.modelled_clean(base, best, np.full((1, 4), 0.31), [snr])[0, 0] <= 0.31 + 1e-12
     assert losing.modelled_clean(base, best, ceiling, [-0.1]) is None
 
 

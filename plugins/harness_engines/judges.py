@@ -8,14 +8,13 @@ Doesn't: judge (harness/verifying.py does, with its limits and retries, chunk by
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from harness import isolation
 from harness.errors import HarnessError
 from harness.types import Problem, Verdict
 from harness.verifying import VerifierPool
-from harness_engines.pooling import Pool
+from harness_engines.pooling import Plain, Pool
 
 CHUNK = 64  # completions
 Item = tuple[Problem, str]
@@ -41,22 +40,6 @@ class Judge:
         return self._pool.verify(items)
 
 
-class Chunk:
-    """Some completions on their way; implements harness_engines.pooling.Job."""
-
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
-
-    def worth(self, worker: Hashable) -> float:
-        return 0.0
-
-    def message(self, worker: Hashable) -> Sequence[Item]:
-        return self._items
-
-    def taken(self, worker: Hashable, answer: Any) -> Any:
-        return answer
-
-
 class Judges:
     """Implements harness.contracts.Verifiers; `start` makes the pool of judges when it is first needed."""
 
@@ -67,7 +50,7 @@ class Judges:
     def verify(self, items: Sequence[Item]) -> list[Verdict]:
         """One verdict per item, in order."""
         self._pool = self._pool or self._start()
-        chunks = [Chunk(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
+        chunks = [Plain(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
         return [verdict for part in self._pool.run(chunks) for verdict in part]
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 Does: hand each task to the worker with the fewest, the one first that it has most of the ingredients of; keep one waiting
 at each; yield results in task order with a bounded look-ahead; give what a lost worker had not answered to the others.
-Doesn't: know what a worker is or what a task needs (ray.py, sending.py), or replace a worker that was lost.
+Doesn't: know what a worker is or what a task needs (workers.py, ray.py, sending.py), or replace a worker that was lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Lost(Exception):
 class Crew(Protocol):
     """How workers are reached. A worker does its tasks in the order in which they were submitted."""
 
-    def submit(self, worker: Hashable, message: Any) -> Hashable:
+    def submit(self, worker: Any, message: Any) -> Hashable:
         """Returns a ticket at once."""
         ...
 
@@ -38,7 +38,7 @@ class Crew(Protocol):
         """Raises Lost, or HarnessError with what the task raised."""
         ...
 
-    def end(self, worker: Hashable) -> None: ...
+    def end(self, worker: Any) -> None: ...
 
 
 class Job(Protocol):
@@ -52,6 +52,21 @@ class Job(Protocol):
     def taken(self, worker: Hashable, answer: Any) -> Any:
         """The result that the answer holds. A worker's answers are taken in the order of its tasks."""
         ...
+
+
+class Plain(NamedTuple):
+    """A job that travels as it is, to anyone; implements Job."""
+
+    content: Any
+
+    def worth(self, worker: Hashable) -> float:
+        return 0.0
+
+    def message(self, worker: Hashable) -> Any:
+        return self.content
+
+    def taken(self, worker: Hashable, answer: Any) -> Any:
+        return answer
 
 
 class _Sent(NamedTuple):

@@ -1,8 +1,7 @@
-"""Worker processes, each holding one model: ordered results, whoever computes them.
+"""Worker processes, each holding one model, as a crew of pooling.py.
 
-Does: start the processes, keep a task waiting at each, so that none idles while the parent is at other work, yield
-results in task order with a bounded look-ahead, and raise a worker's exception in the parent.
-Doesn't: restart a dead worker: its death ends the run with a message, and resume continues from the last shard.
+Does: start the processes, carry tasks to them and answers back, and raise a worker's exception in the parent.
+Doesn't: order tasks (pooling.py), or restart a dead worker: its death ends the run with a message, and resume continues from the last shard.
 """
 
 from __future__ import annotations
@@ -12,22 +11,19 @@ import queue
 import signal
 import threading
 import traceback
-from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness.errors import HarnessError
+from harness_engines.pooling import Plain, Pool
 
 Task = tuple[str, tuple[Any, ...]]
-QUEUED = 2  # tasks at a worker: the one it computes and the next
-LOOK_AHEAD = 4  # tasks per worker that are under way or finished while an earlier one is awaited
-
-
-class _Worker(NamedTuple):
-    process: BaseProcess
-    connection: Connection
+DIED = (
+    "an engine worker died (out of memory, or killed). Finished shards are kept: "
+    "use `harness resume RUN`, with fewer --workers if memory was short."
+)
 
 
 class Workers:
@@ -35,7 +31,8 @@ class Workers:
 
     def __init__(self, factory: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
         context = mp.get_context("spawn")
-        self._workers = []
+        self._processes: list[BaseProcess] = []
+        connections = []
         # Ctrl-C is the parent's to handle; children inherit the ignoring, from their first instruction on.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for own in arguments:
@@ -43,57 +40,43 @@ class Workers:
             process = context.Process(target=_serve, args=(theirs, factory, own), daemon=True)
             process.start()
             theirs.close()
-            self._workers.append(_Worker(process, ours))
+            self._processes.append(process)
+            connections.append(ours)
         signal.signal(signal.SIGINT, handler)
+        self._pool = Pool(self, connections)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Any]:
-        """Results in task order. The worker with the fewest tasks gets the next one, as far as the look-ahead allows."""
-        done: dict[int, Any] = {}
-        held: dict[Connection, deque[int]] = {worker.connection: deque() for worker in self._workers}
-        sent = given = 0
-        try:
-            while given < len(tasks):
-                while sent < min(len(tasks), given + LOOK_AHEAD * len(held)):
-                    connection = min(held, key=lambda known: len(held[known]))
-                    if len(held[connection]) == QUEUED:
-                        break
-                    connection.send(tasks[sent])
-                    held[connection].append(sent)
-                    sent += 1
-                ready = wait([known for known, own in held.items() if own])
-                for connection in [known for known in held if known in ready]:
-                    index = held[connection].popleft()  # before the answer: an error must not leave it marked as held
-                    done[index] = self._receive(connection)
-                while given in done:
-                    yield done.pop(given)
-                    given += 1
-        except KeyboardInterrupt:
-            held.clear()  # the run is over: do not wait for what is being computed
-            raise
-        finally:
-            for connection, own in held.items():  # an abandoned loop must not leave answers behind for the next one
-                for _ in own:
-                    self._receive(connection)
+        """Results in task order. Raises HarnessError when a task fails or a worker dies."""
+        return self._pool.run([Plain(task) for task in tasks])
 
-    def _receive(self, connection: Connection) -> Any:
+    def submit(self, worker: Connection, message: Task) -> Connection:
         try:
-            ok, value = connection.recv()
+            worker.send(message)
+        except ConnectionError as error:
+            raise HarnessError(DIED) from error
+        return worker
+
+    def wait(self, tickets: Sequence[Connection]) -> Sequence[Any]:
+        return wait(tickets)
+
+    def result(self, ticket: Connection) -> Any:
+        try:
+            ok, value = ticket.recv()
         except (EOFError, ConnectionError) as error:
-            raise HarnessError(
-                "an engine worker died (out of memory, or killed). Finished shards are kept: "
-                "use `harness resume RUN`, with fewer --workers if memory was short."
-            ) from error
+            raise HarnessError(DIED) from error
         if not ok:
             raise HarnessError(f"an engine worker failed:\n{value}")
         return value
 
+    def end(self, worker: Connection) -> None:
+        worker.close()
+
     def close(self) -> None:
-        for worker in self._workers:
-            worker.connection.close()
-        for worker in self._workers:
-            worker.process.kill()
-            worker.process.join()
-        self._workers = []
+        self._pool.close()
+        for process in self._processes:
+            process.kill()
+            process.join()
+        self._processes = []
 
 
 def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...]) -> None:

@@ -20,7 +20,7 @@ import click
 from harness.authoring import check, new
 from harness.cli_diagnose import diagnose
 from harness.cli_interop import evaluate, export, finished
-from harness.cli_report import report
+from harness.cli_report import diff, report
 from harness.errors import HarnessError, UsageError
 from harness.locking import InUse
 
@@ -64,7 +64,7 @@ def main() -> None:
     """
 
 
-for command in (check, new, diagnose, report, export, evaluate):
+for command in (check, new, diagnose, report, diff, export, evaluate):
     main.add_command(command)
 
 
@@ -299,7 +299,9 @@ def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
     from harness.report import tables
 
     with _resumable(root, "run", pipeline.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
-        completing.complete(root, found, progress=reporter, workers=workers)
+        changed = completing.complete(root, found, progress=reporter, workers=workers)
+    if not changed:
+        click.echo(f"{root} is finished: nothing was done", err=True)
     tables.show(leaderboard.read_csv(root / "leaderboard.csv"), "table")
     tables.show_pairs(root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}\nreport  {root / 'report.html'}")

@@ -23,29 +23,44 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness import judging, launching, lending, locking, pipeline, plugins
+from harness import judging, launching, lending, locking, mending, pipeline, plugins
 from harness.errors import HarnessError, UsageError
 from harness.plugins import Plugins
 from harness.run import Progress
 
+Say = Callable[[str], None]
 SHORT = 1.0  # seconds: of a stage that takes less, the parent hears nothing
 SILENCE = 10.0  # seconds after which it hears of any stage, so that a run of short ones does not look dead
 OFTEN = 0.2  # seconds between two messages of one stage
 PATIENCE = 8.0  # seconds that engines and pools have for closing
 
 
-def complete(root: Path, found: Plugins, *, progress: Progress, workers: int, shared: Path | None = None) -> None:
-    """Run or continue one folder. Raises as `pipeline.execute` does, and InUse where another process is at it."""
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def complete(
+    root: Path, found: Plugins, *, progress: Progress, workers: int, shared: Path | None = None, say: Say = _say
+) -> bool:
+    """Run or continue one folder; False where it was done before. What is damaged is told to `say` and made again.
+
+    Raises as `pipeline.execute` does, HarnessError as `mending.mend` does, and InUse where another process is at it.
+    """
     from harness import spreading
     from harness.report import html
 
     own = root / lending.SHARED
     ahead = functools.partial(spreading.side_by_side, plugins=found, shared=shared or own)
     with locking.alone(root):
+        for line in mending.mend(root):
+            say(line)
+        if (root / "DONE").exists():
+            return False
         pipeline.execute(root, found, progress=progress, workers=workers, shared=shared, ahead=ahead)
         html.write(root, found)
         pipeline.mark_done(root)
         shutil.rmtree(own, ignore_errors=True)
+    return True
 
 
 def serve() -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import launching, leaderboard, lending, locking, pipeline, planning, sizing, store, suiting
+from harness import launching, leaderboard, lending, locking, mending, pipeline, planning, sizing, store, suiting
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
 from harness.plugins import Plugins
@@ -50,10 +50,13 @@ def execute(
     if not suiting.is_suite(root):
         suiting.open_folder(suite, root, command)
     places = {root / point.name: place for place, point in enumerate(suite.points, start=1)}
-    for folder, place in places.items():
-        if (folder / "DONE").exists():
-            say(f"run {place} of {len(places)}: {suite.points[place - 1]} (done before)")
     with locking.alone(root):
+        for folder in (root, *(folder for folder in places if folder.exists())):
+            for line in mending.mend(folder):
+                say(line)
+        for folder, place in places.items():
+            if (folder / "DONE").exists():
+                say(f"run {place} of {len(places)}: {suite.points[place - 1]} (done before)")
         failures = _run(suite, root, places, command=command, workers=workers, jobs=jobs, progress=progress, say=say)
         if failures:
             _raise(failures, len(suite.points))

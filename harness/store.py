@@ -1,6 +1,6 @@
 """The run folder: files that are whole or absent, records as JSON, and the journal that makes resume free.
 
-Does: write under a temporary name, fsync, rename; encode records; remember finished stage calls by ordinal and a
+Does: write under a temporary name, fsync, note the checksum, rename; encode records; remember finished stage calls by ordinal and a
 hash of their arguments.
 Doesn't: lock, delete, or know what a stage means. A method and seed of a run is written by one process at a time.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness import types
+from harness import checksums, types
 from harness.budget import Cost
 from harness.errors import HarnessError
 
@@ -44,6 +44,7 @@ def write_via(path: Path, writer: Callable[[str], object]) -> None:
         writer(str(temporary))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        checksums.note(path, checksums.digest(temporary))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # there only when something failed
@@ -65,10 +66,7 @@ def read_json(path: Path) -> Any:
     return decode(json.loads(path.read_text(encoding="utf-8")))
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+digest = checksums.digest
 
 
 def encode(value: Any) -> Any:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import checksums, config, directing, evaluating, leaderboard, mending, provenance, selecting, store
+from harness import checksums, config, directing, evaluating, leaderboard, limits, mending, provenance, selecting, store
 from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Displacement, Domain, Engine, Method
@@ -68,6 +68,7 @@ class Finished:
 
 def create(spec: RunSpec, *, out: Path, command: str) -> Path:
     """A new run folder with the spec and nothing else; raises UsageError when it exists."""
+    store.make_folder(out)
     date = stamp()
     root = out / f"{date}-{spec.domain}-{spec.hash}"
     if root.exists():
@@ -83,7 +84,7 @@ def stamp() -> str:
 
 def open_folder(root: Path, spec: RunSpec, *, command: str, date: str) -> None:
     """Make `root` a run folder in which nothing ran yet. spec.toml comes last: where it is, all is."""
-    root.mkdir(parents=True, exist_ok=True)
+    store.make_folder(root)
     checksums.begin(root)
     store.write_json(root / "command.json", {"command": command, "date": date, "layout": mending.LAYOUT})
     store.write_text(root / "spec.toml", config.to_toml(spec))
@@ -173,10 +174,11 @@ def methods_of(spec: RunSpec, plugins: Plugins) -> dict[str, Method]:
 def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
     known: Mapping[str, Any] = getattr(method, "options", {})
     own = {key: value for key, value in given.items() if key != USES}
-    for key in own:
+    prefix = f"method.{name or method.name}"
+    for key, value in own.items():
         if key not in known:
-            prefix = f"method.{name or method.name}"
             raise UnknownName("option", f"{prefix}.{key}", [f"{prefix}.{k}" for k in known])
+        limits.require_option(value, known[key], f"{prefix}.{key}")
     return {**known, **own}
 
 
@@ -226,7 +228,7 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
     """Run and evaluate one method in one seed, or read its scores.json."""
     (name, seed), path = part, part.scores(run.root)
     if path.exists():
-        done: Finished = store.read_json(path)
+        done: Finished = store.read_json(path, Finished)
         return done
     stages = Stages(run, method=name, seed=seed, options=options)
     status = leaderboard.OK

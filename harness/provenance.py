@@ -24,6 +24,8 @@ from harness.types import Problem
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "math-verify", "pluggy", "click", "rich")
 
+KEYS = ("spec", "row", "tests", "engine", "methods", "data_hashes")  # what is read back of it
+
 
 class Commit(NamedTuple):
     """The checkout the harness runs from; empty when it is an installed wheel."""
@@ -36,7 +38,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     """The manifest of the run folder: read when it exists, so that a resumed run keeps its own."""
     path = run.root / "manifest.json"
     if path.exists():
-        known: dict[str, Any] = store.read_json(path)
+        known = read(run.root)
         _require_same(known["row"]["model_revision"], run.engine.identity()["revision"], "model")
         _require_same(known["tests"], tests(run), "test data")
         _require_same(known["data_hashes"], data_hashes(run), "data")
@@ -79,6 +81,14 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     store.write_lines(run.root / "problems.jsonl", lines)
     store.write_json(path, manifest)
     return manifest
+
+
+def read(root: Path) -> dict[str, Any]:
+    """The manifest of a run folder. Raises HarnessError where it is none."""
+    found: dict[str, Any] = store.read_json(root / "manifest.json", dict)
+    if missing := [key for key in KEYS if not isinstance(found.get(key), dict)]:
+        raise HarnessError(f"{root / 'manifest.json'} is no manifest: it has no {missing[0]}")
+    return found
 
 
 def of_draws(spec: RunSpec, engine: Engine, registration: Registration, domain: Domain) -> list[Any]:

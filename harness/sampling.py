@@ -24,7 +24,7 @@ from harness import seeds, store
 from harness.budget import Cost, Stopwatch
 from harness.contracts import Engine, Progress, Verifiers
 from harness.lending import Lender, Wanted
-from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
+from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict, require_inside
 
 
 @store.record
@@ -74,6 +74,9 @@ class RolloutBatch:
     shards: tuple[tuple[str, ...], ...]
     temperature: float
     samples: int
+
+    def __post_init__(self) -> None:
+        require_inside(self.folder)
 
     def judged(self) -> Iterator[Judged]:
         for index in range(len(self.shards)):
@@ -190,8 +193,8 @@ def _cost(batch: RolloutBatch) -> Cost:
     """Tokens, verifier calls and seconds of a batch."""
     cost = Cost()
     for index in range(len(batch.shards)):
-        text = _verdict_path(Path(batch.root), batch.folder, index).read_text(encoding="utf-8")
-        shard = json.loads(text)  # records would take nine times as long
+        path = _verdict_path(Path(batch.root), batch.folder, index)
+        shard = store.read_plain(path)  # records would take nine times as long
         tokens = sum(judged["tokens"] for judged in shard["judged"])
         cost = cost.plus(Cost(gen_tokens=tokens, verifier_calls=len(shard["judged"]), **shard["cost"]))
     return cost
@@ -295,7 +298,7 @@ def write_shard(path: Path, rollouts: Sequence[Rollout]) -> None:
 
 
 def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
-    with safe_open(path, framework="np") as file:
+    with store.as_written(path), safe_open(path, framework="np") as file:
         header = json.loads(file.metadata()["index"])
         entry, finish = header["groups"][problem_id], header["finish"]
         first, count = entry["first"], entry["count"]
@@ -326,6 +329,6 @@ def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
 def texts(root: Path, folder: str) -> Iterator[str]:
     """All completions of a draw (`folder_of`), without their tokens."""
     for path in sorted((root / "rollouts" / folder).glob("shard-*.safetensors")):
-        with safe_open(path, framework="np") as file:
+        with store.as_written(path), safe_open(path, framework="np") as file:
             whole, ends = file.get_tensor("text").tobytes(), np.cumsum(file.get_tensor("text_lengths")).tolist()
         yield from (whole[start:end].decode() for start, end in itertools.pairwise([0, *ends]))

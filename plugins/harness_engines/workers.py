@@ -7,6 +7,7 @@ Doesn't: order tasks (pooling.py), or restart a dead worker: its death ends the 
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import queue
 import signal
 import threading
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness import judging, silence
 from harness.errors import HarnessError
 from harness_engines.pooling import Plain, Pool
 
@@ -37,7 +39,7 @@ class Workers:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for own in arguments:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, factory, own), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, factory, own, os.getpid()), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -79,8 +81,10 @@ class Workers:
         self._processes = []
 
 
-def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...]) -> None:
+def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...], parent: int) -> None:
     """Answer tasks until the parent goes away. Errors travel as text: exceptions may not pickle."""
+    judging.end_with(parent)
+    silence.listen()
     subject, tasks = None, queue.SimpleQueue[Task | None]()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     while (task := tasks.get()) is not None:

@@ -324,10 +324,10 @@ def _say(line: str) -> None:
 @contextmanager
 def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool]) -> Iterator[Stop]:
     """Say how to go on after an interrupt or an error; a mistake before anything ran leaves no folder."""
-    from harness import stopping
+    from harness import stopping, store
 
     try:
-        with stopping.on_signals() as stop:
+        with stopping.on_signals() as stop, store.told_clearly(root):
             yield stop
     except KeyboardInterrupt:
         how = f"Continue with: harness resume {root}" if root.exists() else "Give the same command again to continue."

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness import judging, launching, lending, locking, mending, pipeline, plugins, silence
+from harness import judging, launching, lending, locking, mending, pipeline, plugins, silence, store
 from harness.errors import HarnessError, UsageError
 from harness.plugins import Plugins
 from harness.run import Progress
@@ -92,7 +92,8 @@ def serve() -> None:
     try:
         silence.listen()
         _end_when_asked(stop)
-        work(folder, plugins.load(), progress=stop.at(Told(tell)), workers=options["workers"], shared=shared)
+        with store.told_clearly(folder):
+            work(folder, plugins.load(), progress=stop.at(Told(tell)), workers=options["workers"], shared=shared)
     except HarnessError as error:
         tell({"failed": f"{type(error).__name__}: {error}", "usage": isinstance(error, UsageError)})
         sys.exit(1)

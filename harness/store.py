@@ -72,7 +72,7 @@ def write_via(path: Path, writer: Callable[[str], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _system_errors():
+        with _system_errors(path):
             writer(str(temporary))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -86,13 +86,17 @@ def write_via(path: Path, writer: Callable[[str], object]) -> None:
 
 
 @contextmanager
-def _system_errors() -> Iterator[None]:
-    """safetensors tells a full disk in words only."""
+def _system_errors(path: Path) -> Iterator[None]:
+    """With the file in them, which the system does not name; safetensors tells a full disk in words only."""
     try:
         yield
     except SafetensorError as error:
         if found := re.search(r"\(os error (\d+)\)", str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
+    except OSError as error:
+        if error.errno:  # else it was not the system
+            error.filename = str(path)
         raise
 
 

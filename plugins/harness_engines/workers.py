@@ -63,11 +63,11 @@ class Workers:
 
     def result(self, ticket: Connection) -> Any:
         try:
-            ok, value = ticket.recv()
+            failed, value = ticket.recv()
         except (EOFError, ConnectionError) as error:
             raise HarnessError(DIED) from error
-        if not ok:
-            raise HarnessError(f"an engine worker failed:\n{value}")
+        if failed:
+            raise HarnessError(value)
         return value
 
     def end(self, worker: Connection) -> None:
@@ -91,9 +91,11 @@ def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...], par
         name, args = task
         try:
             subject = subject or factory(*arguments)
-            answer = (True, getattr(subject, name)(*args))
+            answer = (False, getattr(subject, name)(*args))
+        except HarnessError as error:
+            answer = (True, str(error))
         except Exception:  # noqa: BLE001 - the border of a process: the parent raises it again
-            answer = (False, traceback.format_exc(limit=-6))
+            answer = (True, f"an engine worker failed:\n{traceback.format_exc(limit=-6)}")
         try:
             connection.send(answer)
         except ConnectionError:  # the parent is gone

@@ -133,9 +133,9 @@ def collect(
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
         for i, shard in enumerate(plan)
     }
-    wanted = [_wanted(root, p, known) for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+    wanted = [_wanted(root, p, known) for p in planned.values() if not _is_done(root, p)]
     with contextlib.nullcontext() if lender is None else lender.borrowed(wanted):
-        missing = [p for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+        missing = [p for p in planned.values() if not _is_done(root, p)]
         done = len(planned) - len(missing)
         progress(done, len(planned))
         watch = Stopwatch()
@@ -164,6 +164,11 @@ def collect(
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
     ]
     return [Collected(batch, _cost(batch)) for batch in batches]
+
+
+def _is_done(root: Path, one: _Planned) -> bool:
+    paths = _shard_path(root, one.folder, one.place), _verdict_path(root, one.folder, one.place)
+    return all(path.exists() for path in paths)
 
 
 def _wanted(root: Path, one: _Planned, problems: dict[str, Problem]) -> Wanted:

@@ -83,8 +83,9 @@ $(VLLM)/core.done: pyproject.toml constraints-vllm.txt
 	@$(VLLM_PIP) --no-build-isolation -e .
 	@touch $@
 
+# Ray first: it reads its environment when it is imported, and vLLM imports it.
 test-vllm: $(VLLM)/core.done
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py tests/test_ray.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_ray.py tests/test_vllm.py $(ARGS)
 
 perf-vllm: $(VLLM)/core.done
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m benchmarks.perf.run --only vllm $(ARGS)

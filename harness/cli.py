@@ -26,6 +26,7 @@ from harness.locking import InUse
 
 if TYPE_CHECKING:
     from harness.config import RunSpec
+    from harness.stopping import Stop
     from harness.suiting import Suite
 
 EXAMPLES = """
@@ -90,7 +91,7 @@ for command in (check, new, diagnose, report, diff, export, evaluate):
 @click.option("--budget", type=int, help="training rollouts of every method  [default: 4096]")
 @click.option("--selection-budget", type=int, help="rollouts each may spend on choosing a step  [default: the budget]")
 @click.option("--seeds", type=int, help="number of run seeds  [default: 1]")
-@click.option("--engine", help="hf, vllm, ray or tabular, or a plugin's  [default: hf]")
+@click.option("--engine", help="hf, vllm, ray, ray-vllm or tabular, or a plugin's  [default: hf]")
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="a TOML spec; flags win over it")
 @click.option(
     "--suite", help="a grid of runs: a built-in suite (pareto, ...) or FILE.toml; --domain limits it to one domain"
@@ -264,10 +265,14 @@ def _run_suite(flags: dict[str, Any]) -> None:
 
 
 def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, workers: int, jobs: int) -> None:
-    from harness import conducting, console, suiting
+    from harness import conducting, console, silence, suiting
     from harness.report import suites
 
-    with _resumable(root, "suite", suiting.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
+    with (
+        _resumable(root, "suite", suiting.discard_unstarted) as stop,
+        console.Reporter(quiet=quiet) as reporter,
+        silence.watched(reporter, say=_say) as progress,
+    ):
         conducting.execute(
             suite,
             root,
@@ -275,8 +280,9 @@ def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, worke
             workers=workers,
             jobs=jobs,
             quiet=quiet,
-            progress=reporter,
-            say=lambda line: None if quiet else click.echo(line, err=True),
+            progress=progress,
+            say=lambda line: None if quiet else _say(line),
+            stop=stop,
         )
     suites.show(suite, root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}")
@@ -301,23 +307,34 @@ def _go_offline(offline: bool) -> None:
 
 
 def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
-    from harness import completing, console, leaderboard, pipeline
+    from harness import completing, console, leaderboard, pipeline, silence
     from harness.report import tables
 
-    with _resumable(root, "run", pipeline.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
-        changed = completing.complete(root, found, progress=reporter, workers=workers)
+    with (
+        _resumable(root, "run", pipeline.discard_unstarted) as stop,
+        console.Reporter(quiet=quiet) as reporter,
+        silence.watched(reporter, say=_say) as progress,
+    ):
+        changed = completing.complete(root, found, progress=progress, workers=workers, stop=stop)
     if not changed:
-        click.echo(f"{root} is finished: nothing was done", err=True)
+        _say(f"{root} is finished: nothing was done")
     tables.show(leaderboard.read_csv(root / "leaderboard.csv"), "table")
     tables.show_pairs(root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}\nreport  {root / 'report.html'}")
 
 
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
 @contextmanager
-def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool]) -> Iterator[None]:
+def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool]) -> Iterator[Stop]:
     """Say how to go on after an interrupt or an error; a mistake before anything ran leaves no folder."""
+    from harness import stopping, store
+
     try:
-        yield
+        with stopping.on_signals() as stop, store.told_clearly(root):
+            yield stop
     except KeyboardInterrupt:
         how = f"Continue with: harness resume {root}" if root.exists() else "Give the same command again to continue."
         click.echo(f"\ninterrupted; nothing finished is lost. {how}", err=True)

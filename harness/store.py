@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import functools
 import hashlib
 import json
 import os
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -27,6 +29,11 @@ from harness.budget import Cost
 from harness.errors import HarnessError, UsageError
 
 T = TypeVar("T")
+# Failures that no program can be blamed for: disks that are full, broken, gone or read-only, limits, rights.
+OF_THE_SYSTEM = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EMFILE,
+    errno.ENFILE, errno.ENOMEM, errno.ENOTDIR,
+})  # fmt: skip
 _THEMSELVES = frozenset({str, int, float, bool, type(None)})  # what JSON has as it is
 RECORDS: dict[str, type[Any]] = {
     name: kind for name, kind in vars(types).items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)
@@ -39,12 +46,34 @@ def record(kind: type[T]) -> type[T]:
     return kind
 
 
+@contextmanager
+def told_clearly(root: Path) -> Iterator[None]:
+    """Turn a full disk, another failure of the system's, or the end of memory into a HarnessError that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_THE_SYSTEM:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise HarnessError(f"{os.strerror(error.errno)}{where}. {_go_on(root, 'Put that right')}") from error
+    except MemoryError as error:
+        raise HarnessError(
+            f"out of memory{f': {error}' if str(error) else ''}. {_go_on(root, 'Use fewer --workers')}, or begin a new run with a "
+            "smaller engine.shard_rollouts"
+        ) from error
+
+
+def _go_on(root: Path, remedy: str) -> str:
+    return f"Nothing finished is lost. {remedy}, then: harness resume {root}"
+
+
 def write_via(path: Path, writer: Callable[[str], object]) -> None:
     """Let `writer` fill a temporary file, then make it appear at `path` at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        writer(str(temporary))
+        with _system_errors(path):
+            writer(str(temporary))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         checksums.note(path, checksums.digest(temporary))
@@ -62,6 +91,21 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """With the file in them, which the system does not name; safetensors tells a full disk in words only."""
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
+    except OSError as error:
+        if error.errno:  # else it was not the system
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,6 +50,7 @@ WHY = {
     "sampling.temperature": ": greedy draws carry no gradient",
 }
 MOST_TARGETS = 64
+LONGEST_NAME = 255  # of a file, in bytes
 _FITS: dict[type, Any] = {float: int | float, str: str | int | float}  # text: --set a=4 means "4"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -62,6 +63,8 @@ def check(spec: RunSpec) -> None:
         _bounded(FLAGS.get(key, key), attrgetter(key)(spec), low, high, WHY.get(key, ""))
     for name in (*spec.methods, *spec.method):
         require_name(name, "a method of a run")
+    if any(len(part.encode()) > LONGEST_NAME for part in spec.model.split("/")):
+        raise UsageError(f"model is longer than the name of a file may be: {short(spec.model)}")
     targets, group = spec.search.kl_targets, spec.sampling.group
     if any(not 0 < target < math.inf for target in targets):
         raise UsageError("search.kl_targets must be finite and above 0: the zero step is always a candidate")

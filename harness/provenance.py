@@ -70,6 +70,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
         "platform": platform.platform(),
         "packages": versions(),
         "domain": {"name": domain.name, "plugin": domain.distribution, "version": domain.version},
+        "plugins": _plugins(spec, plugins),
         "methods": {name: method.version for name, method in methods.items()},
         "isolation": isolation.level(domain.load()),
         "sources": run.problems.names._asdict(),
@@ -81,6 +82,17 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     store.write_lines(run.root / "problems.jsonl", lines)
     store.write_json(path, manifest)
     return manifest
+
+
+def _plugins(spec: RunSpec, plugins: Plugins) -> dict[str, Any]:
+    """Whose code decided results, and whose ran: all that were loaded, since each may observe the run."""
+    methods = {str(spec.method.get(name, {}).get("uses", name)) for name in ("base", *spec.methods)}
+    names = [("domain", spec.domain), ("engine", spec.engine.name), *(("method", name) for name in sorted(methods))]
+    used = {f"{kind} {name}": plugins.lookup(kind, name) for kind, name in names}
+    return {
+        "used": {name: f"{r.distribution} {r.version} ({r.target})" for name, r in used.items()},
+        "loaded": list(map(str, plugins.sources)),
+    }
 
 
 def read(root: Path) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class HfEngine:
         return EngineLimits(context, self.shard_rollouts, parameters, size, per_token)
 
     def identity(self) -> Mapping[str, str]:
-        hashes = file_hashes(self.spec.path)
+        hashes = file_hashes(self.spec.path, code=self.spec.trust_remote_code)
         revision = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
         return {"revision": revision, "dtype": self.spec.dtype, "device": self.device_name(), **hashes}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -26,6 +26,7 @@ from harness.types import Move, Policy
 from harness_engines import noise, steering
 
 KEPT_POLICIES = 2
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 Tensors = dict[str, torch.Tensor]
 
 
@@ -167,8 +168,12 @@ class CausalModel:
 def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     transformers_logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        _refuse_pickles(path)
+        _refuse_code(path, error, trust_remote_code)
         is_path = path.startswith(("/", ".", "~"))  # else the loader's own words, which speak of hub ids, are right
         missing = is_path and not Path(path).is_dir()
         reason = "no such folder" if missing else str(error).strip().splitlines()[0].rstrip(".")
@@ -178,19 +183,42 @@ def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
         ) from error
 
 
+def _refuse_pickles(path: str) -> None:
+    """Raises UsageError for a folder whose weights are pickles alone."""
+    folder = Path(path)
+    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern)) if folder.is_dir() else []
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"{path} holds its weights as pickles ({pickles[0]}), which may run code when they are read: only safetensors are "
+            "loaded. If you trust them, convert them once: python -c 'import sys; from transformers import "
+            "AutoModelForCausalLM as M, AutoTokenizer as T; a, b = sys.argv[1:]; M.from_pretrained(a, use_safetensors=False)"
+            f".save_pretrained(b); T.from_pretrained(a).save_pretrained(b)' {path} NEW_FOLDER"
+        )
+
+
+def _refuse_code(path: str, error: Exception, trusted: bool) -> None:
+    """Raises UsageError where what failed is that the model brings Python code of its own."""
+    if not trusted and "trust_remote_code" in str(error):
+        raise UsageError(
+            f'model "{path}" brings Python code of its own (auto_map in its configuration), which is not run. If you have '
+            "read it and trust it: --set engine.trust_remote_code=true, which the manifest records"
+        ) from error
+
+
 def _load_tokenizer(path: str, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
+        _refuse_code(path, error, trust_remote_code)
         raise UsageError(f'no tokenizer beside model "{path}": {str(error).strip().splitlines()[0]}') from error
 
 
-def file_hashes(path: str) -> dict[str, str]:
-    """sha256 by file name of a local checkpoint; a hub id is its own identity."""
+def file_hashes(path: str, *, code: bool = False) -> dict[str, str]:
+    """sha256 by file name of a local checkpoint, with its Python code where that is run; a hub id is its own identity."""
     folder = Path(path)
     if not folder.is_dir():
         return {"hub_id": path}
-    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json"})
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json"} or (code and p.suffix == ".py"))
     if not files:
         raise HarnessError(f"{path} holds neither weights nor a configuration")
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

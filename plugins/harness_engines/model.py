@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,7 @@ def _refuse_pickles(path: str) -> None:
             f"{path} holds its weights as pickles ({pickles[0]}), which may run code when they are read: only safetensors are "
             "loaded. If you trust them, convert them once: python -c 'import sys; from transformers import "
             "AutoModelForCausalLM as M, AutoTokenizer as T; a, b = sys.argv[1:]; M.from_pretrained(a, use_safetensors=False)"
-            f".save_pretrained(b); T.from_pretrained(a).save_pretrained(b)' {path} NEW_FOLDER"
+            f".save_pretrained(b); T.from_pretrained(a).save_pretrained(b)' {shlex.quote(path)} NEW_FOLDER"
         )
 
 

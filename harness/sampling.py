@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +21,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from harness import seeds, store
+from harness import seeds, store, verifying
 from harness.budget import Cost, Stopwatch
 from harness.contracts import Engine, Progress, Verifiers
+from harness.errors import VerifierFailure
 from harness.lending import Lender, Wanted
 from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
 
@@ -52,6 +54,15 @@ class Judged:
     free: Verdict
     truncated: bool
     tokens: int
+
+    @property
+    def weakest(self) -> Verdict:
+        """That of the two which is an ERROR, if one is; else its own."""
+        return self.free if self.free.outcome is Outcome.ERROR else self.verdict
+
+    @property
+    def failed(self) -> bool:
+        return self.weakest.outcome is Outcome.ERROR
 
 
 @store.record
@@ -138,17 +149,19 @@ def collect(
         missing = [p for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
         done = len(planned) - len(missing)
         progress(done, len(planned))
-        watch = Stopwatch()
+        watch, failures = Stopwatch(), defaultdict[str, list[Verdict]](list)
         for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
             write_shard(_shard_path(root, one.folder, one.place), rollouts)
             judged = judge(rollouts, known, pool)
+            failures[one.folder] += [j.weakest for j in judged if j.failed]
+            _stop_when_failing(failures[one.folder], [p for p in planned.values() if p.folder == one.folder], root)
             seconds = watch.cost()
             watch = Stopwatch()
             used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
             store.write_json(
                 _verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used), compact=True
             )
-            if lender is not None and not any(j.verdict.outcome is Outcome.ERROR for j in judged):
+            if lender is not None and not any(j.failed for j in judged):
                 lender.lend(_wanted(root, one, known))  # not the errors of a verifier that may yet be repaired
             done += 1
             progress(done, len(planned))
@@ -164,6 +177,16 @@ def collect(
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
     ]
     return [Collected(batch, _cost(batch)) for batch in batches]
+
+
+def _stop_when_failing(failures: Sequence[Verdict], draw: Sequence[_Planned], root: Path) -> None:
+    """Raises VerifierFailure, without verdicts left behind, as soon as no further ones can bring the errors below the limit."""
+    try:
+        verifying.check_errors(failures, of=sum(len(request.seeds) for p in draw for request in p.shard))
+    except VerifierFailure:
+        for p in draw:
+            _verdict_path(root, p.folder, p.place).unlink(missing_ok=True)
+        raise
 
 
 def _wanted(root: Path, one: _Planned, problems: dict[str, Problem]) -> Wanted:

@@ -20,6 +20,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -29,7 +30,7 @@ from harness.types import Outcome, Problem, Verdict
 
 DETAIL_CHARS = 300
 EXTRACTED_CHARS = 1 << 16  # of longer answers the beginning and a digest stand for the whole, so that votes stay right
-KINDS = (("extracted", (str, type(None))), ("format_ok", (bool,)), ("detail", (str,)))
+TEXT_OR_NONE = (str, type(None))
 FIELDS = tuple(field.name for field in fields(Problem))
 _values = operator.attrgetter(*FIELDS)
 
@@ -43,7 +44,8 @@ def serve() -> None:
     os.dup2(null, 1)  # a verifier that prints must not write into the replies
     end_with(options["parent"])
     processes.adopt_orphans()
-    own = os.getpid()
+    forked: list[bool] = []
+    os.register_at_fork(after_in_child=lambda: forked.append(True))
 
     def reply(message: dict[str, Any] | list[Any]) -> None:
         replies.write(json.dumps(message).encode() + b"\n")
@@ -56,20 +58,21 @@ def serve() -> None:
         reply({"failed": _describe(error)})
         return
     _bound_memory(options["memory"])
+    time_limit = getattr(domain, "time_limit", None)
     reply({"ready": f"{domain.name} {domain.version}"})
     try:
         while header := requests.read(8):
             items = pickle.loads(requests.read(int.from_bytes(header, "big")))
-            limits = [_limit(domain, problem) for problem, _ in items]
+            limits = [None if time_limit is None else _limit(time_limit, problem) for problem, _ in items]
             reply({"limits": [None if isinstance(limit, dict) else limit for limit in limits]})
             for (problem, completion), limit in zip(items, limits, strict=True):
                 answer = limit if isinstance(limit, dict) else _judge(domain, problem, completion)
-                if os.getpid() != own:
+                if forked:
                     os._exit(0)  # a child that `verify` made and that came back as well
                 reply(answer)
         getattr(domain, "close", lambda: None)()
     finally:
-        processes.end_below(own)
+        processes.end_below(os.getpid())
 
 
 def pickled(pairs: list[tuple[Any, ...]]) -> bytes:
@@ -86,10 +89,10 @@ def problem_of(*values: Any) -> Problem:
     return Problem(**dict(zip(FIELDS, values, strict=True)))
 
 
-def _limit(domain: Domain, problem: Problem) -> float | dict[str, Any] | None:
+def _limit(time_limit: Callable[[Problem], Any], problem: Problem) -> float | dict[str, Any] | None:
     """The seconds that the domain gives the problem, None where it gives none, or what went wrong."""
     try:
-        limit = getattr(domain, "time_limit", lambda _: None)(problem)
+        limit = time_limit(problem)
         if limit is not None and not 0 < float(limit) < math.inf:
             raise ValueError(f"time_limit gave {limit!r}, not seconds")
         return None if limit is None else float(limit)
@@ -110,19 +113,20 @@ def _judge(domain: Domain, problem: Problem, completion: str) -> dict[str, Any] 
     return {**message, "seconds": time.perf_counter() - started}
 
 
-def _checked(verdict: object) -> list[Any]:
+def _checked(verdict: Any) -> list[Any]:
     """Its values, all of a type that JSON has. Raises TypeError or ValueError that says what is wrong with them."""
     if not isinstance(verdict, Verdict):
         raise TypeError(f"verify gave {type(verdict).__name__}, not a Verdict")
-    for name, kinds in KINDS:
-        if not isinstance(getattr(verdict, name), kinds):
-            raise TypeError(f"Verdict.{name} is of type {type(getattr(verdict, name)).__name__}")
-    return [Outcome(verdict.outcome), _short(verdict.extracted), verdict.format_ok, verdict.detail[:DETAIL_CHARS]]
+    extracted, format_ok, detail = verdict.extracted, verdict.format_ok, verdict.detail
+    if not (isinstance(extracted, TEXT_OR_NONE) and isinstance(format_ok, bool) and isinstance(detail, str)):
+        kinds = (type(value).__name__ for value in (extracted, format_ok, detail))
+        raise TypeError("a Verdict's extracted, format_ok and detail are of types " + ", ".join(kinds))
+    if extracted is not None and len(extracted) > EXTRACTED_CHARS:
+        extracted = _short(extracted)
+    return [Outcome(verdict.outcome), extracted, format_ok, detail[:DETAIL_CHARS]]
 
 
-def _short(extracted: str | None) -> str | None:
-    if extracted is None or len(extracted) <= EXTRACTED_CHARS:
-        return extracted
+def _short(extracted: str) -> str:
     digest = hashlib.sha256(extracted.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{extracted[:DETAIL_CHARS]}... ({len(extracted)} characters, sha256 {digest})"
 

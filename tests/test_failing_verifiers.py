@@ -42,10 +42,22 @@ FAULTS: dict[str, tuple[Outcome, str]] = {
     "none": (ERROR, "exception: TypeError: verify gave NoneType, not a Verdict"),
     "text": (ERROR, "exception: TypeError: verify gave str, not a Verdict"),
     "outcome": (ERROR, "exception: ValueError: 'maybe' is not a valid Outcome"),
-    "extracted object": (ERROR, "exception: TypeError: Verdict.extracted is of type function"),
-    "extracted nan": (ERROR, "exception: TypeError: Verdict.extracted is of type float"),
-    "format": (ERROR, "exception: TypeError: Verdict.format_ok is of type NoneType"),
-    "detail": (ERROR, "exception: TypeError: Verdict.detail is of type bytes"),
+    "extracted object": (
+        ERROR,
+        "exception: TypeError: a Verdict's extracted, format_ok and detail are of types function, bool, str",
+    ),
+    "extracted nan": (
+        ERROR,
+        "exception: TypeError: a Verdict's extracted, format_ok and detail are of types float, bool, str",
+    ),
+    "format": (
+        ERROR,
+        "exception: TypeError: a Verdict's extracted, format_ok and detail are of types str, NoneType, str",
+    ),
+    "detail": (
+        ERROR,
+        "exception: TypeError: a Verdict's extracted, format_ok and detail are of types str, bool, bytes",
+    ),
     "garble": (ERROR, "death: something other than verdicts"),
     "forge": (ERROR, "death: something other than verdicts"),
     "pour": (ERROR, "death: something other than verdicts"),

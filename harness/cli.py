@@ -20,12 +20,13 @@ import click
 from harness.authoring import check, new
 from harness.cli_diagnose import diagnose
 from harness.cli_interop import evaluate, export, finished
-from harness.cli_report import report
+from harness.cli_report import diff, report
 from harness.errors import HarnessError, UsageError
 from harness.locking import InUse
 
 if TYPE_CHECKING:
     from harness.config import RunSpec
+    from harness.stopping import Stop
     from harness.suiting import Suite
 
 EXAMPLES = """
@@ -64,7 +65,7 @@ def main() -> None:
     """
 
 
-for command in (check, new, diagnose, report, export, evaluate):
+for command in (check, new, diagnose, report, diff, export, evaluate):
     main.add_command(command)
 
 
@@ -258,10 +259,14 @@ def _run_suite(flags: dict[str, Any]) -> None:
 
 
 def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, workers: int, jobs: int) -> None:
-    from harness import conducting, console, suiting
+    from harness import conducting, console, silence, suiting
     from harness.report import suites
 
-    with _resumable(root, "suite", suiting.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
+    with (
+        _resumable(root, "suite", suiting.discard_unstarted) as stop,
+        console.Reporter(quiet=quiet) as reporter,
+        silence.watched(reporter, say=_say) as progress,
+    ):
         conducting.execute(
             suite,
             root,
@@ -269,8 +274,9 @@ def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, worke
             workers=workers,
             jobs=jobs,
             quiet=quiet,
-            progress=reporter,
-            say=lambda line: None if quiet else click.echo(line, err=True),
+            progress=progress,
+            say=lambda line: None if quiet else _say(line),
+            stop=stop,
         )
     suites.show(suite, root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}")
@@ -295,21 +301,34 @@ def _go_offline(offline: bool) -> None:
 
 
 def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
-    from harness import completing, console, leaderboard, pipeline
+    from harness import completing, console, leaderboard, pipeline, silence
     from harness.report import tables
 
-    with _resumable(root, "run", pipeline.discard_unstarted), console.Reporter(quiet=quiet) as reporter:
-        completing.complete(root, found, progress=reporter, workers=workers)
+    with (
+        _resumable(root, "run", pipeline.discard_unstarted) as stop,
+        console.Reporter(quiet=quiet) as reporter,
+        silence.watched(reporter, say=_say) as progress,
+    ):
+        changed = completing.complete(root, found, progress=progress, workers=workers, stop=stop)
+    if not changed:
+        _say(f"{root} is finished: nothing was done")
     tables.show(leaderboard.read_csv(root / "leaderboard.csv"), "table")
     tables.show_pairs(root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}\nreport  {root / 'report.html'}")
 
 
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
 @contextmanager
-def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool]) -> Iterator[None]:
+def _resumable(root: Path, what: str, discard_unstarted: Callable[[Path], bool]) -> Iterator[Stop]:
     """Say how to go on after an interrupt or an error; a mistake before anything ran leaves no folder."""
+    from harness import stopping, store
+
     try:
-        yield
+        with stopping.on_signals() as stop, store.told_clearly(root):
+            yield stop
     except KeyboardInterrupt:
         how = f"Continue with: harness resume {root}" if root.exists() else "Give the same command again to continue."
         click.echo(f"\ninterrupted; nothing finished is lost. {how}", err=True)

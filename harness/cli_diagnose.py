@@ -6,6 +6,7 @@ Doesn't: import anything heavy before the command runs.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -23,10 +24,19 @@ def diagnose(folder: Path, trained: tuple[str, ...], workers: int | None, quiet:
     (--set method.grpo.checkpoints=32). Draws completions of its own, as many as two base batches a seed at most; finished
     parts are kept in RUN/diagnosis and read back. docs/diagnostics.md explains every number.
     """
-    from harness import console, diagnosing, plugins
+    from harness import completing, console, diagnosing, plugins, silence, stopping
     from harness.report import diagnosis
 
-    with console.Reporter(quiet=quiet) as reporter:
-        done = diagnosing.diagnose(folder, plugins.load(), progress=reporter, trained=trained, workers=workers or 0)
+    found = plugins.load()
+    try:
+        with (
+            stopping.on_signals() as stop,
+            console.Reporter(quiet=quiet) as reporter,
+            silence.watched(stop.at(reporter), say=completing.say) as progress,
+        ):
+            done = diagnosing.diagnose(folder, found, progress=progress, trained=trained, workers=workers or 0)
+    except KeyboardInterrupt:
+        completing.say("\ninterrupted; finished parts are kept. Give the same command again to continue.")
+        sys.exit(130)
     diagnosis.show(done)
     click.echo(f"\npage    {diagnosis.write(done)}\nnumbers {done.folder / 'diagnosis.json'}")

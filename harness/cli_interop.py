@@ -92,8 +92,11 @@ def _say(text: str) -> None:
 
 
 def finished(folder: Path) -> Path:
-    """The folder of a run with rows. Raises UsageError that says how to go on."""
+    """The folder of a run with rows, unharmed. Raises HarnessError that says how to go on."""
+    from harness import mending
+
     if not (folder / "leaderboard.csv").exists():
         hint = f"continue it with: harness resume {folder}" if (folder / "spec.toml").exists() else "no such run"
         raise UsageError(f"{folder} has no finished rows; {hint}")
+    mending.require_whole(folder)
     return folder

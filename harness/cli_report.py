@@ -1,4 +1,4 @@
-"""`harness report`: the page of each run again, one that compares several, or Markdown.
+"""`harness report` and `harness diff`: the page of each run again, one that compares several, or Markdown; where two runs differ.
 
 Does: parse, write, print where.
 Doesn't: import what draws before it is asked to.
@@ -6,11 +6,14 @@ Doesn't: import what draws before it is asked to.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from harness.errors import UsageError
+
+SHOWN = 8  # differences of a kind
 
 
 @click.command()
@@ -51,8 +54,34 @@ def report(folders: tuple[Path, ...], form: str, out: Path | None) -> None:
     click.echo("\n".join(map(str, pages)))
 
 
-def _runs(folders: tuple[Path, ...]) -> list[tuple[Path, bool]]:
-    """Run folders, and whether each is one of a suite."""
-    from harness import suiting
+@click.command()
+@click.argument("one", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("other", metavar="RUN", type=click.Path(path_type=Path))
+def diff(one: Path, other: Path) -> None:
+    """Say where two finished runs differ: spec, versions, problems, completions, verdicts, directions, scores, rows.
 
-    return [(root, suiting.is_suite(folder)) for folder in folders for root in suiting.run_folders(folder)]
+    Names, dates and seconds are not compared. Exit code 0: the same; 1: they differ. Later differences follow from the first one
+    as a rule.
+    """
+    from harness import differing
+    from harness.cli_interop import finished
+
+    found = list(differing.differences(finished(one), finished(other)))
+    for section in dict.fromkeys(difference.section for difference in found):
+        texts = [difference.text for difference in found if difference.section == section]
+        click.echo("\n".join([section, *(f"  {text}" for text in texts[:SHOWN])]))
+        if len(texts) > SHOWN:
+            click.echo(f"  and {len(texts) - SHOWN} more")
+    if not found:
+        click.echo("the same in all but names, dates and seconds")
+    sys.exit(1 if found else 0)
+
+
+def _runs(folders: tuple[Path, ...]) -> list[tuple[Path, bool]]:
+    """Run folders, and whether each is one of a suite. Raises HarnessError where a file is damaged."""
+    from harness import mending, suiting
+
+    found = [(root, suiting.is_suite(folder)) for folder in folders for root in suiting.run_folders(folder)]
+    for root, _ in found:
+        mending.require_whole(root)
+    return found

@@ -4,8 +4,8 @@ Does: run or continue the folder, or, as one of several children at the same fol
 tell the parent how far it is and why it failed, and end with the parent.
 Doesn't: know what other runs there are, or print.
 
-A child ignores Ctrl-C, which is the parent's to handle: it ends when its standard input does, that is when the parent
-asks for it or is gone. On Linux the system ends it with the parent as well, however that died.
+A child ignores Ctrl-C, which is the parent's to handle: it stops at its next shard when the parent writes to its standard
+input, and ends when that does, that is when the parent wants it at once or is gone. On Linux the system ends it with the parent as well, however that died.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness import judging, launching, lending, locking, pipeline, plugins
+from harness import judging, launching, lending, locking, mending, pipeline, plugins, silence, store
 from harness.errors import HarnessError, UsageError
 from harness.plugins import Plugins
 from harness.run import Progress
+from harness.stopping import Stop
 
 SHORT = 1.0  # seconds: of a stage that takes less, the parent hears nothing
 SILENCE = 10.0  # seconds after which it hears of any stage, so that a run of short ones does not look dead
@@ -34,18 +35,40 @@ OFTEN = 0.2  # seconds between two messages of one stage
 PATIENCE = 8.0  # seconds that engines and pools have for closing
 
 
-def complete(root: Path, found: Plugins, *, progress: Progress, workers: int, shared: Path | None = None) -> None:
-    """Run or continue one folder. Raises as `pipeline.execute` does, and InUse where another process is at it."""
+def say(line: str) -> None:
+    """What is said with --quiet as well."""
+    print(line, file=sys.stderr)
+
+
+def complete(
+    root: Path,
+    found: Plugins,
+    *,
+    progress: Progress,
+    workers: int,
+    shared: Path | None = None,
+    stop: Stop | None = None,
+) -> bool:
+    """Run or continue one folder; False where it was done before. What is damaged is named and made again.
+
+    Raises KeyboardInterrupt at the next shard once somebody asks to `stop`, as `pipeline.execute` does, HarnessError as `mending.mend` does, and InUse where another process is at it.
+    """
     from harness import spreading
     from harness.report import html
 
     own = root / lending.SHARED
-    ahead = functools.partial(spreading.side_by_side, plugins=found, shared=shared or own)
+    stop = stop or Stop()
+    ahead = functools.partial(spreading.side_by_side, plugins=found, shared=shared or own, progress=progress, stop=stop)
     with locking.alone(root):
-        pipeline.execute(root, found, progress=progress, workers=workers, shared=shared, ahead=ahead)
+        for line in mending.mend(root):
+            say(line)
+        if (root / "DONE").exists():
+            return False
+        pipeline.execute(root, found, progress=stop.at(progress), workers=workers, shared=shared, ahead=ahead)
         html.write(root, found)
         pipeline.mark_done(root)
         shutil.rmtree(own, ignore_errors=True)
+    return True
 
 
 def serve() -> None:
@@ -60,19 +83,22 @@ def serve() -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
+    stop = Stop()
     folder, shared, queue = Path(options["folder"]), Path(options["shared"]), options["queue"]
-    work: Callable[..., object] = complete
+    work: Callable[..., object] = functools.partial(complete, stop=stop)
     if queue is not None:
         notify = functools.partial(_tell_stage, tell)
         work = functools.partial(pipeline.take_part, taken=launching.taken(queue), notify=notify)
     try:
-        _end_when_asked()
-        work(folder, plugins.load(), progress=Told(tell), workers=options["workers"], shared=shared)
+        silence.listen()
+        _end_when_asked(stop)
+        with store.told_clearly(folder):
+            work(folder, plugins.load(), progress=stop.at(Told(tell)), workers=options["workers"], shared=shared)
     except HarnessError as error:
         tell({"failed": f"{type(error).__name__}: {error}", "usage": isinstance(error, UsageError)})
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(launching.STOPPED)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # done: no interrupt may hit what Python does at its end
 
@@ -81,15 +107,16 @@ def _tell_stage(tell: Callable[[Any], None], stage: str, summary: Mapping[str, A
     tell({"stage": stage, "summary": summary})
 
 
-def _end_when_asked() -> None:
+def _end_when_asked(stop: Stop) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     main = threading.get_ident()
 
     def watch() -> None:
-        os.read(0, 1)  # nothing is ever written; not sys.stdin, whose lock Python wants back at its end
+        while os.read(0, 1) == launching.STOP:  # not sys.stdin, whose lock Python wants back at its end
+            stop.ask()
         signal.pthread_kill(main, signal.SIGTERM)  # to the main thread: it also wakes from a system call
         time.sleep(PATIENCE)
-        os._exit(130)
+        os._exit(launching.STOPPED)
 
     threading.Thread(target=watch, daemon=True).start()
 

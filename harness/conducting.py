@@ -13,11 +13,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import launching, leaderboard, lending, locking, pipeline, planning, sizing, store, suiting
+from harness import (
+    completing,
+    launching,
+    leaderboard,
+    lending,
+    locking,
+    mending,
+    pipeline,
+    planning,
+    sizing,
+    store,
+    suiting,
+)
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
 from harness.plugins import Plugins
 from harness.run import Progress
+from harness.stopping import Stop
 from harness.suiting import Point, Prepare, Suite
 
 Say = Callable[[str], None]
@@ -37,24 +50,39 @@ def plan(suite: Suite, root: Path, found: Plugins) -> list[str]:
 
 
 def execute(
-    suite: Suite, root: Path, *, command: str, workers: int, jobs: int, quiet: bool, progress: Progress, say: Say
+    suite: Suite,
+    root: Path,
+    *,
+    command: str,
+    workers: int,
+    jobs: int,
+    quiet: bool,
+    progress: Progress,
+    say: Say,
+    stop: Stop | None = None,
 ) -> None:
     """Prepare, run or continue every point, and write leaderboard.csv with the rows of all.
 
     `workers` processes in all (0: as the runs say), `jobs` runs at a time (0: see `at_a_time`). Raises HarnessError
     when a preparation fails or a run does, UsageError when only mistakes in specs did, InUse where another process
-    is at it. The folder exists once a run begins.
+    is at it, KeyboardInterrupt once somebody asked to `stop` and every run did. The folder exists once a run begins.
     """
+    stop = stop or Stop()
     for number, prepare in enumerate(suite.prepare, start=1):
-        _make(prepare, title=f"prepare {number} of {len(suite.prepare)}", quiet=quiet, say=say)
+        _make(prepare, title=f"prepare {number} of {len(suite.prepare)}", quiet=quiet, say=say, stop=stop)
     if not suiting.is_suite(root):
         suiting.open_folder(suite, root, command)
     places = {root / point.name: place for place, point in enumerate(suite.points, start=1)}
-    for folder, place in places.items():
-        if (folder / "DONE").exists():
-            say(f"run {place} of {len(places)}: {suite.points[place - 1]} (done before)")
     with locking.alone(root):
-        failures = _run(suite, root, places, command=command, workers=workers, jobs=jobs, progress=progress, say=say)
+        for folder in (root, *(folder for folder in places if folder.exists())):
+            for line in mending.mend(folder):
+                completing.say(line)
+        for folder, place in places.items():
+            if (folder / "DONE").exists():
+                say(f"run {place} of {len(places)}: {suite.points[place - 1]} (done before)")
+        failures = _run(
+            suite, root, places, command=command, workers=workers, jobs=jobs, progress=progress, say=say, stop=stop
+        )
         if failures:
             _raise(failures, len(suite.points))
         store.write_text(root / "leaderboard.csv", leaderboard.to_csv(rows_of(suite, root)))
@@ -64,7 +92,7 @@ def execute(
 
 def _run(
     suite: Suite, root: Path, places: dict[Path, int], *, command: str, workers: int, jobs: int, progress: Progress,
-    say: Say,
+    say: Say, stop: Stop,
 ) -> dict[str, Failure]:  # fmt: skip
     """Every point that is not done, the largest first, so that no core waits long for the last one."""
     todo = [point for point in suite.points if not _is_done(root, point)]
@@ -95,6 +123,7 @@ def _run(
         progress=progress,
         begin=begin,
         end=end,
+        stop=stop,
     )
     return failures
 
@@ -113,16 +142,18 @@ def _raise(failures: dict[str, Failure], runs: int) -> None:
     )
 
 
-def _make(prepare: Prepare, *, title: str, quiet: bool, say: Say) -> None:
-    """Run the command unless its last file is there. Its output goes to standard error, as progress does."""
+def _make(prepare: Prepare, *, title: str, quiet: bool, say: Say, stop: Stop) -> None:
+    """Run the command unless its last file is there; it has no shards to stop at. Its output goes to standard error, as progress does."""
     if Path(prepare.makes).exists():
         say(f"{title}: {prepare.makes} is there")
         return
     say(f"{title}: {prepare}")
     line = [sys.executable, "-u", "-m", prepare.module, *prepare.arguments]
-    done = subprocess.run(line, stdout=subprocess.DEVNULL if quiet else 2, check=False)
-    if done.returncode != 0:
-        raise HarnessError(f"`{prepare}` ended with status {done.returncode}. Give the same command again to retry")
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL if quiet else 2) as process, stop.heard_by(process.terminate):
+        status = process.wait()
+    stop.check()
+    if status != 0:
+        raise HarnessError(f"`{prepare}` ended with status {status}. Give the same command again to retry")
     if not Path(prepare.makes).exists():
         raise HarnessError(f"`{prepare}` ended well but did not make {prepare.makes}")
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import config, pipeline, store, weighing
+from harness import config, mending, pipeline, store, weighing
 from harness.budget import Cost
 from harness.diagnosis import comparing, cosines, gains, keeping, linearity, noise, parts, signs, subject
 from harness.diagnosis.keeping import FOLDER, Keeper
@@ -61,6 +61,7 @@ def diagnose(
     if not (root / "leaderboard.csv").exists():
         hint = f"continue it with: harness resume {root}" if (root / "spec.toml").exists() else "no such run"
         raise UsageError(f"{root} has no finished rows; {hint}")
+    mending.require_whole(root)
     spec = config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
     found = subject.find(root, spec, plugins, trained=trained)
     if not found.seeds and not found.ways:

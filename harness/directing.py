@@ -104,7 +104,7 @@ def _once(
 ) -> tuple[list[Direction], Cost]:
     """Another method may have asked for the same: then it is read, and charged all the same."""
     with contextlib.nullcontext() if run.lender is None else run.lender.alone(stored):
-        if not stored.exists():
+        if not _is_there(run.root, stored):
             watch = Stopwatch()
             dead, rate = weighed.groups_dead, weighed.pass_rate
             made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
@@ -112,6 +112,11 @@ def _once(
             store.write_json(stored, {"directions": made, "cost": cost._asdict()})
     entry = store.read_json(stored)
     return list(entry["directions"]), Cost(**entry["cost"])
+
+
+def _is_there(root: Path, stored: Path) -> bool:
+    """Whether an answer is kept, with its files."""
+    return stored.exists() and all((root / made.path).exists() for made in store.read_json(stored)["directions"])
 
 
 def check_gap(run: Run, direction: Direction) -> None:

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.run import Notify, Progress
+from harness.stopping import Stop
 
+STOP = b"s"  # what a child reads when it is to stop at its next shard; the end of its standard input: at once
+STOPPED = 130  # its exit status then
 PATIENCE = 12.0  # seconds that children have for closing what they hold
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.completing import serve; serve()"
 
@@ -94,9 +97,14 @@ class _Child:
         if not data:
             self.close(time.monotonic() + PATIENCE)
             status = self.process.returncode
-            if status and self.failure is None:
+            if status not in (0, STOPPED) and self.failure is None:
                 how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
                 self.failure = Failure(f"its process {how}; what it said stands above", usage=False)
+
+    def ask_to_stop(self) -> None:
+        """At its next shard."""
+        with suppress(BrokenPipeError, ValueError):  # it has ended, or is about to
+            self.stdin.write(STOP)
 
     def ask_to_end(self) -> None:
         with suppress(BrokenPipeError):
@@ -128,23 +136,31 @@ def side_by_side(
     begin: Callable[[Task], None],
     end: Callable[[Task, float, Failure | None], None],
     notify: Notify | None = None,
+    stop: Stop | None = None,
 ) -> None:
     """Complete the tasks in order, `at_a_time` of them at once, sharing draws through the folder `shared`.
 
     `begin` is called before a task is started, `end` with its seconds and what went wrong; `notify` hears of the
     finished stages of parts, as their run would without them. An exception, Ctrl-C included, ends every run first:
-    finished work is on disk.
+    finished work is on disk. When somebody asks `stop`, all stop at their next shards, and KeyboardInterrupt is raised.
     """
+    stop = stop or Stop()
     queue, free = deque(tasks), shares(workers, max(1, min(at_a_time, len(tasks))))
     running: list[_Child] = []
-    ready = selectors.DefaultSelector()
-    try:
-        while queue or running:
-            while queue and free:
+
+    def pass_on() -> None:
+        for child in running:
+            child.ask_to_stop()
+
+    with selectors.DefaultSelector() as ready, stop.heard_by(pass_on), _ended(running):
+        while running or (queue and not stop.asked):
+            while queue and free and not stop.asked:
                 begin(queue[0])
                 child = _Child(queue.popleft(), workers=free.pop(0), shared=shared)
                 running.append(child)
                 ready.register(child.stdout, selectors.EVENT_READ, child)
+                if stop.asked:  # meanwhile
+                    child.ask_to_stop()
             for key, _ in ready.select():
                 child = key.data
                 for message in child.messages():
@@ -158,11 +174,19 @@ def side_by_side(
                     ready.unregister(key.fileobj)
                     running.remove(child)
                     free.append(child.workers)
-                    end(child.task, time.monotonic() - child.started, child.failure)
+                    if child.process.returncode != STOPPED:
+                        end(child.task, time.monotonic() - child.started, child.failure)
+        stop.check()
+
+
+@contextmanager
+def _ended(running: Sequence[_Child]) -> Iterator[None]:
+    """What is still running at the end is asked to end, and killed when it doesn't."""
+    try:
+        yield
     finally:
         for child in running:
             child.ask_to_end()
         deadline = time.monotonic() + PATIENCE
         for child in running:
             child.close(deadline)
-        ready.close()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import store
+from harness import checksums, store
 
 SHARED = "shared"  # the folder of draws, while there is a run that may want one
 LOCK = "lock"
@@ -49,9 +49,9 @@ class Lender:
         keys = {self._key(shard): shard for shard in shards}
         with self._claimed(sorted(keys)):
             for key, shard in keys.items():
-                verdicts = self._folder / f"{key}.json"
-                if verdicts.exists():
-                    _copy(self._folder / f"{key}.safetensors", shard.rollouts)
+                rollouts, verdicts = self._folder / f"{key}.safetensors", self._folder / f"{key}.json"
+                if rollouts.exists() and verdicts.exists():
+                    _copy(rollouts, shard.rollouts)
                     _copy(verdicts, shard.verdicts)  # last: a shard is there when its verdicts are
             yield
 
@@ -90,5 +90,6 @@ def _copy(source: Path, target: Path) -> None:
     except OSError:
         store.write_via(target, lambda name: shutil.copyfile(source, name))
         return
+    checksums.note(target, checksums.digest(source))
     os.replace(temporary, target)
     temporary.unlink(missing_ok=True)  # still there when both were one file already

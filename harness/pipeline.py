@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import config, directing, evaluating, leaderboard, provenance, selecting, store
+from harness import checksums, config, directing, evaluating, leaderboard, mending, provenance, selecting, store
 from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Displacement, Domain, Engine, Method
@@ -83,7 +83,9 @@ def stamp() -> str:
 
 def open_folder(root: Path, spec: RunSpec, *, command: str, date: str) -> None:
     """Make `root` a run folder in which nothing ran yet. spec.toml comes last: where it is, all is."""
-    store.write_json(root / "command.json", {"command": command, "date": date})
+    root.mkdir(parents=True, exist_ok=True)
+    checksums.begin(root)
+    store.write_json(root / "command.json", {"command": command, "date": date, "layout": mending.LAYOUT})
     store.write_text(root / "spec.toml", config.to_toml(spec))
 
 
@@ -336,7 +338,7 @@ def mark_done(root: Path) -> None:
 
 def discard_unstarted(root: Path) -> bool:
     """Remove a folder in which nothing ran yet, so that a mistake in the command leaves nothing behind."""
-    own = [root / "spec.toml", root / "command.json"]
+    own = [root / "spec.toml", root / "command.json", root / checksums.NAME]
     if sorted(root.iterdir()) != sorted(own):
         return False
     for path in own:

@@ -1,8 +1,8 @@
 """Sample and verify: from problems and a policy to judged groups on disk.
 
-Does: plan shards (whole groups of similar prompt length), let the engine sample and the pool judge them, write each
-shard whole or not at all, and read groups back one by one.
-Doesn't: weigh or average. A finished shard is never sampled again, so resume continues where a run stopped.
+Does: plan shards (whole groups of similar prompt length), let the engine sample and the pool judge them, keep each
+shard whole or not at all.
+Doesn't: know what its files look like (shards.py), weigh or average. A finished shard is never sampled again, so resume continues where a run stopped.
 """
 
 from __future__ import annotations
@@ -15,13 +15,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
-
-from harness import seeds, store, verifying
+from harness import seeds, shards, store, verifying
 from harness.budget import Cost, Stopwatch
 from harness.contracts import Engine, Progress, Verifiers
 from harness.errors import VerifierFailure
@@ -98,7 +94,7 @@ class RolloutBatch:
     def group(self, problem_id: str) -> tuple[Rollout, ...]:
         """One problem's rollouts, read from its shards without loading the rest."""
         own = [i for i, ids in enumerate(self.shards) if problem_id in ids]
-        parts = [read_group(_shard_path(Path(self.root), self.folder, i), problem_id) for i in own]
+        parts = [shards.read_group(_shard_path(Path(self.root), self.folder, i), problem_id) for i in own]
         return tuple(rollout for part in parts for rollout in part)
 
 
@@ -144,14 +140,14 @@ def collect(
         for draw, plan, folder in zip(draws, plans, folders, strict=True)
         for i, shard in enumerate(plan)
     }
-    wanted = [_wanted(root, p, known) for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+    wanted = [_wanted(root, p, known) for p in planned.values() if not _is_done(root, p)]
     with contextlib.nullcontext() if lender is None else lender.borrowed(wanted):
-        missing = [p for p in planned.values() if not _verdict_path(root, p.folder, p.place).exists()]
+        missing = [p for p in planned.values() if not _is_done(root, p)]
         done = len(planned) - len(missing)
         progress(done, len(planned))
         watch, failures = Stopwatch(), defaultdict[str, list[Verdict]](list)
         for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
-            write_shard(_shard_path(root, one.folder, one.place), rollouts)
+            shards.write(_shard_path(root, one.folder, one.place), rollouts)
             judged = judge(rollouts, known, pool)
             failures[one.folder] += [j.weakest for j in judged if j.failed]
             _stop_when_failing(failures[one.folder], [p for p in planned.values() if p.folder == one.folder], root)
@@ -187,6 +183,11 @@ def _stop_when_failing(failures: Sequence[Verdict], draw: Sequence[_Planned], ro
         for p in draw:
             _verdict_path(root, p.folder, p.place).unlink(missing_ok=True)
         raise
+
+
+def _is_done(root: Path, one: _Planned) -> bool:
+    paths = _shard_path(root, one.folder, one.place), _verdict_path(root, one.folder, one.place)
+    return all(path.exists() for path in paths)
 
 
 def _wanted(root: Path, one: _Planned, problems: dict[str, Problem]) -> Wanted:
@@ -286,64 +287,3 @@ def judge(rollouts: Sequence[Rollout], problems: dict[str, Problem], pool: Verif
 
 def _lenient(problem: Problem) -> Problem:
     return replace(problem, meta={**problem.meta, "answer_format": "lenient"})
-
-
-def write_shard(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """One safetensors file: flat arrays with offsets, and a JSON index of groups in the header."""
-    texts = [rollout.text.encode() for rollout in rollouts]
-    arrays = {
-        "completion_tokens": np.concatenate([r.completion_tokens for r in rollouts]),
-        "logprobs": np.concatenate([r.logprobs for r in rollouts]),
-        "lengths": np.array([len(r.completion_tokens) for r in rollouts], dtype=np.int64),
-        "seeds": np.array([r.seed for r in rollouts], dtype=np.int64),
-        "sample_idxs": np.array([r.sample_idx for r in rollouts], dtype=np.int64),
-        "text": np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8),
-        "text_lengths": np.array([len(text) for text in texts], dtype=np.int64),
-    }
-    prompts: dict[str, Any] = {}
-    for row, rollout in enumerate(rollouts):
-        entry = prompts.setdefault(rollout.problem_id, {"first": row, "count": 0})
-        entry["count"] += 1
-        entry["prompt"] = rollout.prompt_tokens.tolist()
-    if all(r.entropies is not None for r in rollouts):
-        arrays["entropies"] = np.concatenate([r.entropies for r in rollouts])
-    # One key: safetensors writes several in random order, and equal shards would differ in their bytes.
-    index = {"groups": prompts, "finish": [str(r.finish) for r in rollouts], "policy": rollouts[0].policy}
-    store.write_via(path, lambda temporary: save_file(arrays, temporary, {"index": json.dumps(index)}))
-
-
-def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
-    with safe_open(path, framework="np") as file:
-        header = json.loads(file.metadata()["index"])
-        entry, finish = header["groups"][problem_id], header["finish"]
-        first, count = entry["first"], entry["count"]
-        ends = np.concatenate([[0], np.cumsum(file.get_tensor("lengths"))])
-        text_ends = np.concatenate([[0], np.cumsum(file.get_tensor("text_lengths"))])
-        tokens, logprobs = file.get_slice("completion_tokens"), file.get_slice("logprobs")
-        entropies = file.get_slice("entropies") if "entropies" in file.keys() else None  # noqa: SIM118
-        text = file.get_tensor("text").tobytes()  # a slice may not start at the end, where an empty text does
-        sample_idxs, rollout_seeds = file.get_tensor("sample_idxs"), file.get_tensor("seeds")
-        prompt = np.asarray(entry["prompt"], dtype=np.int32)
-        return tuple(
-            Rollout(
-                problem_id=problem_id,
-                sample_idx=int(sample_idxs[row]),
-                policy=header["policy"],
-                seed=int(rollout_seeds[row]),
-                prompt_tokens=prompt,
-                completion_tokens=tokens[int(ends[row]) : int(ends[row + 1])],
-                logprobs=logprobs[int(ends[row]) : int(ends[row + 1])],
-                text=text[int(text_ends[row]) : int(text_ends[row + 1])].decode(),
-                finish=Finish(finish[row]),
-                entropies=None if entropies is None else entropies[int(ends[row]) : int(ends[row + 1])],
-            )
-            for row in range(first, first + count)
-        )
-
-
-def texts(root: Path, folder: str) -> Iterator[str]:
-    """All completions of a draw (`folder_of`), without their tokens."""
-    for path in sorted((root / "rollouts" / folder).glob("shard-*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            whole, ends = file.get_tensor("text").tobytes(), np.cumsum(file.get_tensor("text_lengths")).tolist()
-        yield from (whole[start:end].decode() for start, end in itertools.pairwise([0, *ends]))

@@ -13,16 +13,18 @@ from harness import launching, pipeline, planning, sizing
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
 from harness.plugins import Plugins
-from harness.run import Run
+from harness.run import Progress, Run
+from harness.stopping import Stop
 
 PARTS = 2  # of a process at least: at the end some have nothing left to take, and the last part has few workers
 ROLLOUTS = 8192  # of a process at least: its start takes as long as some 2,000
 
 
-def side_by_side(run: Run, *, plugins: Plugins, shared: Path) -> None:
+def side_by_side(run: Run, *, plugins: Plugins, shared: Path, progress: Progress, stop: Stop) -> None:
     """Finish all parts of the run, or none where it is better done by one process with all workers.
 
-    Raises HarnessError, or UsageError for a mistake in the spec, when one cannot be finished.
+    Raises HarnessError, or UsageError for a mistake in the spec, when one cannot be finished, and KeyboardInterrupt when
+    somebody asked them to `stop`.
     """
     todo = [place for place, part in enumerate(pipeline.parts(run.spec)) if not part.scores(run.root).exists()]
     count = processes(run, plugins, parts=len(todo))
@@ -35,10 +37,11 @@ def side_by_side(run: Run, *, plugins: Plugins, shared: Path) -> None:
             workers=run.spec.num_workers,
             at_a_time=count,
             shared=shared,
-            progress=run.progress,
+            progress=progress,
             begin=lambda _: None,
             end=_end,
             notify=run.notify,
+            stop=stop,
         )
 
 

@@ -1,6 +1,6 @@
 """The run folder: files that are whole or absent, records as JSON, and the journal that makes resume free.
 
-Does: write under a temporary name, fsync, rename; encode records; remember finished stage calls by ordinal and a
+Does: write under a temporary name, fsync, note the checksum, rename; encode records; remember finished stage calls by ordinal and a
 hash of their arguments.
 Doesn't: lock, delete, or know what a stage means. A method and seed of a run is written by one process at a time.
 """
@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import functools
 import hashlib
 import json
 import os
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness import types
+from safetensors import SafetensorError
+
+from harness import checksums, types
 from harness.budget import Cost
 from harness.errors import HarnessError
 
 T = TypeVar("T")
+# Failures that no program can be blamed for: disks that are full, broken, gone or read-only, limits, rights.
+OF_THE_SYSTEM = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EMFILE,
+    errno.ENFILE, errno.ENOMEM, errno.ENOTDIR,
+})  # fmt: skip
 _THEMSELVES = frozenset({str, int, float, bool, type(None)})  # what JSON has as it is
 RECORDS: dict[str, type[Any]] = {
     name: kind for name, kind in vars(types).items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)
@@ -36,20 +46,58 @@ def record(kind: type[T]) -> type[T]:
     return kind
 
 
+@contextmanager
+def told_clearly(root: Path) -> Iterator[None]:
+    """Turn a full disk, another failure of the system's, or the end of memory into a HarnessError that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_THE_SYSTEM:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise HarnessError(f"{os.strerror(error.errno)}{where}. {_go_on(root, 'Put that right')}") from error
+    except MemoryError as error:
+        raise HarnessError(
+            f"out of memory{f': {error}' if str(error) else ''}. {_go_on(root, 'Use fewer --workers')}, or begin a new run with a "
+            "smaller engine.shard_rollouts"
+        ) from error
+
+
+def _go_on(root: Path, remedy: str) -> str:
+    return f"Nothing finished is lost. {remedy}, then: harness resume {root}"
+
+
 def write_via(path: Path, writer: Callable[[str], object]) -> None:
     """Let `writer` fill a temporary file, then make it appear at `path` at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        writer(str(temporary))
+        with _system_errors(path):
+            writer(str(temporary))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        checksums.note(path, checksums.digest(temporary))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # there only when something failed
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """With the file in them, which the system does not name; safetensors tells a full disk in words only."""
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
+    except OSError as error:
+        if error.errno:  # else it was not the system
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,10 +113,7 @@ def read_json(path: Path) -> Any:
     return decode(json.loads(path.read_text(encoding="utf-8")))
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+digest = checksums.digest
 
 
 def encode(value: Any) -> Any:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import config, store
+from harness import checksums, config, mending, store
 from harness.config import RunSpec
 from harness.errors import UnknownName, UsageError
 
@@ -32,7 +32,7 @@ BUILT_IN = Path(__file__).parent / "suites"
 KEYS = ("summary", "figure", "prepare", "shared", "grid")
 FIGURES = ("updates", "budget", "base", "pass_rate")  # what a suite's figure may have along x
 EACH = "{domain}"
-OWN_FILES = {"suite.toml", "suite.json"}
+OWN_FILES = {"suite.toml", "suite.json", checksums.NAME}
 LABEL = 40  # longest part of a folder name that one axis may take
 
 
@@ -247,10 +247,13 @@ def _safe(text: str) -> str:
 
 def open_folder(suite: Suite, root: Path, command: str) -> None:
     """The specs are kept as expanded: a later version's defaults must not change a suite that is under way."""
+    root.mkdir(parents=True, exist_ok=True)
+    checksums.begin(root)
     store.write_text(root / "suite.toml", suite.text)
     runs = [{"name": p.name, "axes": dict(p.axes), "spec": config.to_dict(p.spec)} for p in suite.points]
     record = {"name": suite.name, "source": suite.source, "figure": suite.figure, "command": command, "runs": runs}
-    store.write_json(root / "suite.json", {**record, "prepare": [p._asdict() for p in suite.prepare]})
+    own = {"prepare": [p._asdict() for p in suite.prepare], "layout": mending.LAYOUT}
+    store.write_json(root / "suite.json", {**record, **own})
 
 
 class Opened(NamedTuple):
@@ -265,6 +268,8 @@ def is_suite(root: Path) -> bool:
 
 
 def reopen(root: Path) -> Opened:
+    """Raises HarnessError where the folder is damaged, or another version's."""
+    mending.require_origin(root)
     record = json.loads((root / "suite.json").read_text(encoding="utf-8"))
     prepare = tuple(Prepare(p["module"], tuple(p["arguments"]), p["makes"]) for p in record["prepare"])
     points = tuple(

@@ -17,6 +17,7 @@ from harness import crediting, directing, store
 from harness.budget import Cost, Stopwatch
 from harness.contracts import ActorCritic, Objective, Optimizer, Trainer
 from harness.crediting import Values
+from harness.errors import HarnessError
 from harness.run import Run
 from harness.types import Direction, Move, Policy, TrainStep
 from harness.weighing import GradientBatch, PairedBatch, WeighedBatch
@@ -115,10 +116,16 @@ class StageTrainer:
         """The engine's trainer, brought to the last finished step."""
         if self._engine_trainer is None:
             self._engine_trainer = self._made()
-            last = max((n for n in range(1, self.steps + 1) if self._state(n).exists()), default=0)
-            if last:
-                self._engine_trainer.load(self._state(last))
+            if self._written:
+                self._engine_trainer.load(self._last())
         return self._engine_trainer
+
+    def _last(self) -> Path:
+        state = self._state(self._written)
+        if not state.exists():  # from an earlier one, or none, the steps would be others than those that are journalled
+            method = state.parent.parent
+            raise HarnessError(f"{state} is missing. Remove {method} to have the method start again; its draws stay")
+        return state
 
     def _made(self) -> Trainer:
         engine = self._run.engine

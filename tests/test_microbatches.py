@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,30 @@ def tokens(micro: Micro) -> int:
     return sum(len(r.prompt_tokens) + len(r.completion_tokens) for r in micro.rollouts)
 
 
-def short_of_memory(monkeypatch: pytest.MonkeyPatch, *, room: int) -> list[int]:
-    """Forwards of more than `room` tokens fail, as on a GPU; returns the sizes of those that were tried."""
+def on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+
+
+def in_main_memory() -> None:
+    torch.empty(2**56, dtype=torch.uint8)
+
+
+def in_numpy() -> None:
+    np.empty(2**56, dtype=np.uint8)
+
+
+Fault = Callable[[], None]
+FAULTS = (on_a_gpu, in_main_memory, in_numpy)
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, *, room: int, fault: Fault = on_a_gpu) -> list[int]:
+    """Forwards of more than `room` tokens fail; returns the sizes of those that were tried."""
     tried, whole = [], forward.states
 
     def states(model: Any, module: Any, micro: Micro, goal: Any) -> Any:
         tried.append(tokens(micro))
         if tokens(micro) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            fault()
         return whole(model, module, micro, goal)
 
     monkeypatch.setattr(forward, "states", states)
@@ -45,8 +62,9 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     return sum(float((other[n] - t).square().sum()) for n, t in one.items()) ** 0.5 / scale
 
 
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_microbatch_is_halved_until_it_fits(
-    random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(random_model, tmp_path, microbatch_tokens=1024)
     rollouts = drawn(engine)
@@ -54,7 +72,7 @@ def test_a_microbatch_is_halved_until_it_fits(
     engine.gradient(batch, BASE, PolicyGradient(), out=Path("whole.safetensors"))
     scores = engine.score(rollouts, BASE, temperature=1.0)
     engine.local._kept.clear()
-    tried = short_of_memory(monkeypatch, room=200)
+    tried = short_of_memory(monkeypatch, room=200, fault=fault)
     with pytest.warns(RuntimeWarning, match="out of memory on cpu: microbatches of 256 tokens from here on"):
         engine.gradient(batch, BASE, PolicyGradient(), out=Path("halved.safetensors"))
     assert max(tried) > 200
@@ -81,16 +99,28 @@ def test_a_device_without_room_for_anything_ends_the_run(
     assert not any(p.requires_grad or p.grad is not None for p in parameters)
 
 
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_shard_that_does_not_fit_says_what_to_lower(
-    random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
-        raise torch.OutOfMemoryError
-
     engine = make_engine(random_model, tmp_path)
-    monkeypatch.setattr(local, "sample_shard", fails)
+    monkeypatch.setattr(local, "sample_shard", lambda *_: fault())
     with pytest.raises(HarnessError, match=r"no room for \d+ completions at a time: lower engine\.shard_rollouts"):
         drawn(engine)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(
+    random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault() -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    engine = make_engine(random_model, tmp_path)
+    batch = batch_of(drawn(engine))
+    tried = short_of_memory(monkeypatch, room=0, fault=fault)
+    with pytest.raises(RuntimeError, match="mat1"):
+        engine.gradient(batch, BASE, PolicyGradient(), out=Path("g.safetensors"))
+    assert len(tried) == 1, "and is not tried again"
 
 
 def test_bf16_microbatches_are_summed_in_fp32(random_model: Path, tmp_path: Path) -> None:

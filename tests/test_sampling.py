@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabular_kit import BASE, problems
 
-from harness import sampling, seeds, store
+from harness import sampling, seeds, shards, store
 from harness.errors import VerifierFailure
 from harness.run import Run
 from harness.sampling import Draw
@@ -123,8 +123,8 @@ def test_groups_come_back_as_written(groups: list[list[Rollout]], tmp_path_facto
                 "logprobs": -np.arange(count, dtype=np.float32),
             }
             written.append(Rollout(**fields))
-    sampling.write_shard(path, written)
-    back = [r for index in range(len(groups)) for r in sampling.read_group(path, f"p{index}")]
+    shards.write(path, written)
+    back = [r for index in range(len(groups)) for r in shards.read_group(path, f"p{index}")]
     assert len(back) == len(written)
     for ours, theirs in zip(written, back, strict=True):
         _assert_same(ours, theirs)

@@ -96,7 +96,7 @@ def test_a_suite_is_prepared_run_read_again_and_shown(tmp_path: Path) -> None:
     (root,) = folders()
     assert re.fullmatch(r"suite-four-[0-9a-f]{8}", root.name)
     assert {path.name for path in root.iterdir() if path.is_file()} == {
-        "suite.toml", "suite.json", "leaderboard.csv", "DONE"
+        "suite.toml", "suite.json", "leaderboard.csv", "checksums.sha256", "DONE"
     }  # fmt: skip
     assert (root / "suite.toml").read_text() == Path("four.toml").read_text()
     short = [re.sub("-[0-9a-f]{8}$", "", name) for name in runs_in(root)]

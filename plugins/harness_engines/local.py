@@ -25,6 +25,7 @@ from harness_engines.model import CausalModel, Tensors
 from harness_engines.splitting import Body
 
 KEPT_MICROBATCHES, KEPT_NUMBERS = 8, 2**26
+NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 SMALLEST_MICROBATCH = 64  # tokens; a device without room for that has none for a run
 T = TypeVar("T")
 
@@ -75,6 +76,12 @@ class Predicted(NamedTuple):
     logprobs: Callable[[slice], torch.Tensor]
 
 
+def _require_out_of_memory(error: Exception) -> None:
+    """Raise it again where it is another one. The allocator of main memory has no exception of its own."""
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and NO_MEMORY not in str(error):
+        raise error
+
+
 class Local:
     """A model in this process."""
 
@@ -92,7 +99,8 @@ class Local:
         try:
             with self.model.loaded(policy) as module:
                 return sample_shard(self.model, module, shard, policy.id)
-        except torch.OutOfMemoryError as error:  # shards are planned, and a smaller one would draw otherwise
+        except (RuntimeError, MemoryError) as error:  # shards are planned, and a smaller one would draw otherwise
+            _require_out_of_memory(error)
             raise HarnessError(
                 f"{self.spec.device} has no room for {sum(len(request.seeds) for request in shard)} completions at a "
                 "time: lower engine.shard_rollouts or sampling.max_tokens"
@@ -103,7 +111,8 @@ class Local:
         while True:
             try:
                 return work()
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                _require_out_of_memory(error)
                 if self.microbatch_tokens // 2 < SMALLEST_MICROBATCH:
                     raise HarnessError(
                         f"{self.spec.device} has no room for a microbatch of {self.microbatch_tokens} tokens: "

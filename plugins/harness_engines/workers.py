@@ -7,6 +7,7 @@ Doesn't: order tasks (pooling.py), or restart a dead worker: its death ends the 
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import queue
 import signal
 import threading
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness import judging, silence
 from harness.errors import HarnessError
 from harness_engines.pooling import Plain, Pool
 
@@ -37,7 +39,7 @@ class Workers:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for own in arguments:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, factory, own), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, factory, own, os.getpid()), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -61,11 +63,11 @@ class Workers:
 
     def result(self, ticket: Connection) -> Any:
         try:
-            ok, value = ticket.recv()
+            failed, value = ticket.recv()
         except (EOFError, ConnectionError) as error:
             raise HarnessError(DIED) from error
-        if not ok:
-            raise HarnessError(f"an engine worker failed:\n{value}")
+        if failed:
+            raise HarnessError(value)
         return value
 
     def end(self, worker: Connection) -> None:
@@ -79,17 +81,21 @@ class Workers:
         self._processes = []
 
 
-def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...]) -> None:
+def _serve(connection: Connection, factory: Any, arguments: tuple[Any, ...], parent: int) -> None:
     """Answer tasks until the parent goes away. Errors travel as text: exceptions may not pickle."""
+    judging.end_with(parent)
+    silence.listen()
     subject, tasks = None, queue.SimpleQueue[Task | None]()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     while (task := tasks.get()) is not None:
         name, args = task
         try:
             subject = subject or factory(*arguments)
-            answer = (True, getattr(subject, name)(*args))
+            answer = (False, getattr(subject, name)(*args))
+        except HarnessError as error:
+            answer = (True, str(error))
         except Exception:  # noqa: BLE001 - the border of a process: the parent raises it again
-            answer = (False, traceback.format_exc(limit=-6))
+            answer = (True, f"an engine worker failed:\n{traceback.format_exc(limit=-6)}")
         try:
             connection.send(answer)
         except ConnectionError:  # the parent is gone

@@ -4,7 +4,7 @@
 # make test-interop  the tests that need lm-eval, EvalPlus and experiment trackers, in .venv-interop
 # make results the committed results again (resumable; SEEDS=3)
 # make perf    speed and memory against peers, into benchmarks/perf/results.csv (ARGS='--only sampling')
-# make test-vllm  the vllm engine without a GPU: an environment of its own in .venv-vllm (2 GB), and its tests
+# make test-vllm  the engines vllm, ray and ray-vllm without a GPU, in an environment of their own in .venv-vllm (2 GB)
 # make perf-vllm  our sampler against vLLM on a CPU, into the same file
 # make test-ray   the ray engine on two nodes of this machine (installs Ray into .venv, 240 MB)
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
@@ -83,8 +83,9 @@ $(VLLM)/core.done: pyproject.toml constraints-vllm.txt
 	@$(VLLM_PIP) --no-build-isolation -e .
 	@touch $@
 
+# Ray first: it reads its environment when it is imported, and vLLM imports it.
 test-vllm: $(VLLM)/core.done
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_ray.py tests/test_vllm.py $(ARGS)
 
 perf-vllm: $(VLLM)/core.done
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m benchmarks.perf.run --only vllm $(ARGS)

@@ -1,4 +1,5 @@
-"""The ray engine on a cluster of two nodes, authentication on: the same run as hf's, with an actor and a node lost on the way.
+"""The ray engines on a cluster of two nodes, authentication on: the same run as hf's, the same draws as vllm's, with an actor and
+a node lost on the way.
 
 Where Ray is not installed nothing here runs; the scheduling is tested without it in test_pooling.py.
 """
@@ -14,17 +15,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from harness import config, leaderboard, pipeline, plugins, seeds, store
 from harness.errors import HarnessError
 from harness.objectives import PolicyGradient
 from harness.testing.engine_subject import FixedBatch
-from harness.types import Policy, Rollout, SampleRequest, Shard, WeightedGroup
+from harness.types import Move, Policy, Rollout, SampleRequest, Shard, WeightedGroup
 from harness_engines.hf import HfEngine
 from harness_engines.hosting import key_of
-from harness_engines.ray import RayEngine
+from harness_engines.ray import RayEngine, RayVllmEngine
+from harness_engines.vllm import VllmEngine
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='the extra "ray" is not installed')
+with_vllm = pytest.mark.skipif(
+    "not installed" in plugins.load({}).registered["engine", "ray-vllm"].summary,
+    reason="Ray and vLLM are not installed together: make test-vllm has an environment with them",
+)
 BASE = Policy(base="random")
 OPTIONS = {"dtype": "float32", "device": "cpu", "workers": 1, "shard_rollouts": 4, "microbatch_tokens": 256,
            "trust_remote_code": False}  # fmt: skip
@@ -93,6 +100,26 @@ def keys(parts: list[list[Rollout]]) -> list[bytes]:
 def batch_of(parts: list[list[Rollout]]) -> FixedBatch:
     groups = [WeightedGroup(tuple(part), np.array([1.0, -1.0, 0.5, -0.5])) for part in parts]
     return FixedBatch(tuple((group,) for group in groups), float(4 * len(parts)))
+
+
+@with_vllm
+def test_actors_draw_through_vllm_what_it_draws_here(cluster: Any, tmp_path: Path) -> None:
+    near, hf = (kind("tiny", tmp_path, OPTIONS) for kind in (VllmEngine, HfEngine))
+    save_file({n: 0.05 * t for n, t in near.local.model.base.items()}, tmp_path / "d.safetensors")
+    move = Move(kind="direction", path="d.safetensors", digest=store.digest(tmp_path / "d.safetensors"), step=1.0)
+    policies = [BASE, Policy(base="random", moves=(move,))] * 12
+    expected = list(near.sample_each(shards(), policies))
+    assert keys(expected) != keys(list(hf.sample_each(shards(), policies)))
+    wanted = near.gradient(batch_of(expected), BASE, PolicyGradient(), out=Path("near.safetensors"))
+    far = RayVllmEngine("tiny", tmp_path, {**OPTIONS, "workers": 2})
+    try:
+        assert keys(list(far.sample_each(shards(), policies))) == keys(expected)
+        found = far.gradient(batch_of(expected), BASE, PolicyGradient(), out=Path("far.safetensors"))
+        assert len(far._joined().places) == 2
+    finally:
+        far.close()
+    assert found.digest == wanted.digest
+    assert far.identity() == near.identity()
 
 
 def test_a_lost_actor_and_a_lost_node_cost_their_shards_only(cluster: Any, random_model: Path, tmp_path: Path) -> None:

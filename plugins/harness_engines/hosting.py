@@ -107,23 +107,26 @@ class Kept:
 
 
 class Host:
-    """`fetch` turns a reference to a file into its bytes, an array of uint8."""
+    """`fetch` turns a reference to a file into its bytes, an array of uint8; `factory` makes what does the work."""
 
-    def __init__(self, spec: ModelSpec, fetch: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, spec: ModelSpec, fetch: Callable[[Any], Any], factory: Callable[[ModelSpec], Local] = Local
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="harness-worker-")
-        self._root, self._fetch, self._kept = Path(self._folder.name), fetch, Kept()
+        self._root, self._fetch, self._factory, self._kept = Path(self._folder.name), fetch, factory, Kept()
         self._spec = spec._replace(root=self._root, path=_place_of(spec.path))
         self._local: Local | None = None
 
     def open(self, expected: Facts) -> None:
         """Load the model. Raises HarnessError where packages or model are other than the sender's."""
-        for what, (there, here) in zip(Facts._fields, zip(expected, facts(self._spec.path), strict=True), strict=True):
+        found = facts(self._spec.path, tuple(expected.packages))
+        for what, (there, here) in zip(Facts._fields, zip(expected, found, strict=True), strict=True):
             if there != here:
                 raise HarnessError(
                     f"a worker's {what} differs: {_differing(here, there)} where the run has {_differing(there, here)}. "
                     "Every node needs the same packages, and the same model at the same path."
                 )
-        self._local = Local(self._spec)
+        self._local = self._factory(self._spec)
 
     def do(self, message: Message) -> Answer:
         """Raises what the method of Local raises."""
@@ -147,9 +150,16 @@ class Host:
             path.unlink()
 
 
-def facts(path: str) -> Facts:
+def facts(path: str, packages: Sequence[str] = DECIDING) -> Facts:
     """Of this process and the model at `path`."""
-    return Facts({name: metadata.version(name) for name in DECIDING}, file_hashes(path))
+    return Facts({name: _version(name) for name in packages}, file_hashes(path))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
 
 
 def _place_of(path: str) -> str:

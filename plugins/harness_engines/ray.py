@@ -1,8 +1,8 @@
-"""The `ray` engine: `hf` whose workers are actors on the nodes of a Ray cluster, one for each CPU or GPU.
+"""The engines `ray` and `ray-vllm`: `hf` and `vllm` whose workers are actors on the nodes of a Ray cluster, one for each CPU or GPU.
 
 Does: join the cluster that Ray finds (RAY_ADDRESS, else one that `ray start` made on this machine), else start one here;
 sample shards, score candidates, reduce sub-batches and judge completions on its actors, and give a lost actor's tasks to
-others. Sub-batches come back as fp32 sums and are reduced in index order, so that a run is the one that `hf` makes.
+others. Sub-batches come back as fp32 sums and are reduced in index order, so that a run is the one that `hf` (`vllm`) makes.
 Doesn't: share folders with other nodes, replace lost actors, or train (`trainer`) anywhere but in this process.
 """
 
@@ -12,20 +12,22 @@ import contextlib
 import copy
 import importlib
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from harness.contracts import Transfers
 from harness.errors import HarnessError, UsageError
 from harness.weighing import MAX_SUB_BATCHES
 from harness_engines import judges
 from harness_engines.hf import HfEngine
-from harness_engines.hosting import EMBEDDED, Facts, Host, facts
+from harness_engines.hosting import DECIDING, EMBEDDED, Facts, Host, facts
 from harness_engines.judges import Judge, Judges
-from harness_engines.local import ModelSpec
+from harness_engines.local import Local, ModelSpec
+from harness_engines.plugin import VLLM
 from harness_engines.pooling import Lost, Pool
 from harness_engines.sending import Errand, Reduction, Sender
+from harness_engines.vllm import VllmEngine
 
 START_SECONDS = 600  # for an actor to be placed and to load the model
 REDUCED = ("gradient", "hidden")  # methods of Local over a sub-batch
@@ -33,6 +35,8 @@ REDUCED = ("gradient", "hidden")  # methods of Local over a sub-batch
 
 class RayEngine(HfEngine):
     """`options` as those of HfEngine; `workers` counts actors on all nodes. Raises UsageError where ray is missing."""
+
+    deciding: ClassVar[tuple[str, ...]] = DECIDING  # packages that every node has in the same version
 
     def __init__(self, model: str, root: Path, options: Mapping[str, Any]) -> None:
         _library()
@@ -58,7 +62,8 @@ class RayEngine(HfEngine):
             crew = Actors()
             with contextlib.ExitStack() as undo:
                 undo.callback(crew.close)
-                places = crew.hosts(self._travelling(), count=self._wanted, expected=facts(self.spec.path))
+                expected = facts(self.spec.path, self.deciding)
+                places = crew.hosts(self._travelling(), self._factory, count=self._wanted, expected=expected)
                 undo.pop_all()
             self._cluster = Joined(crew, places, Pool(crew, list(places)), Sender(self.root, crew.put))
         return self._cluster
@@ -85,6 +90,12 @@ class RayEngine(HfEngine):
         super().close()
 
 
+class RayVllmEngine(RayEngine, VllmEngine):
+    """Its actors draw through vLLM, one in each. `options` as those of RayEngine and VllmEngine."""
+
+    deciding = (*DECIDING, *VLLM)
+
+
 class Actors:
     """Actors of a Ray cluster; implements harness_engines.pooling.Crew. The cluster is left to whoever started it."""
 
@@ -104,7 +115,9 @@ class Actors:
                 "RAY_AUTH_MODE and token (docs/ray.md)."
             ) from error
 
-    def hosts(self, spec: ModelSpec, *, count: int, expected: Facts) -> dict[Hashable, str]:
+    def hosts(
+        self, spec: ModelSpec, factory: Callable[[ModelSpec], Local], *, count: int, expected: Facts
+    ) -> dict[Hashable, str]:
         """At most `count`, and one for each CPU or GPU of the cluster, with the ids of their nodes.
 
         Raises HarnessError where there is none, or where one is not like the driver.
@@ -112,7 +125,7 @@ class Actors:
         gpus = int(spec.device == "cuda")
         there = int(self._ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
         made = self._ray.remote(Placed).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
-        workers = self._opened([made.remote(spec, fetch) for _ in range(min(count, there))], expected)
+        workers = self._opened([made.remote(spec, fetch, factory) for _ in range(min(count, there))], expected)
         return dict(zip(workers, self._ray.get([worker.place.remote() for worker in workers]), strict=True))
 
     def judges(self, target: str, places: Mapping[Hashable, str], *, expected: str) -> list[Hashable]:

@@ -9,6 +9,11 @@ Departures from common practice, numbered:
 2. vLLM never reads a checkpoint. Its weights are those that the gradient is taken of, the head's given by name: on a CPU
    a tied head would silently stay the old one.
 3. A steered policy is drawn by the hf engine's sampler: vLLM cannot add vectors to hidden states.
+4. Candidates along a lora direction are swapped in as all others, not served as one adapter at several scales, though vLLM
+   can (an adapter for each scale, of the same factors). In fp32 that draws the same completions; in bf16 it draws from
+   another policy, since factors are added beside the rounded base and never cast with it. A search by adapters on the CPU
+   took over twice the processor time: its kernels copy the factors for every token, while a swap of the embedded model's
+   weights takes some hundredths of a second.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ for command in (check, new, diagnose, report, diff, export, evaluate):
 @click.option("--budget", type=int, help="training rollouts of every method  [default: 4096]")
 @click.option("--selection-budget", type=int, help="rollouts each may spend on choosing a step  [default: the budget]")
 @click.option("--seeds", type=int, help="number of run seeds  [default: 1]")
-@click.option("--engine", help="hf, vllm, ray or tabular, or a plugin's  [default: hf]")
+@click.option("--engine", help="hf, vllm, ray, ray-vllm or tabular, or a plugin's  [default: hf]")
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="a TOML spec; flags win over it")
 @click.option(
     "--suite", help="a grid of runs: a built-in suite (pareto, ...) or FILE.toml; --domain limits it to one domain"

@@ -146,8 +146,7 @@ def collect(
         done = len(planned) - len(missing)
         progress(done, len(planned))
         watch, failures = Stopwatch(), defaultdict[str, list[Verdict]](list)
-        for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
-            shards.write(_shard_path(root, one.folder, one.place), rollouts)
+        for one, rollouts in _rollouts(engine, missing):
             judged = judge(rollouts, known, pool)
             failures[one.folder] += [j.weakest for j in judged if j.failed]
             _stop_when_failing(failures[one.folder], [p for p in planned.values() if p.folder == one.folder], root)
@@ -193,6 +192,19 @@ def _is_done(root: Path, one: _Planned) -> bool:
 def _wanted(root: Path, one: _Planned, problems: dict[str, Problem]) -> Wanted:
     content = [one.shard, one.policy.id, [problems[request.problem_id] for request in one.shard]]
     return Wanted(content, _shard_path(root, one.folder, one.place), _verdict_path(root, one.folder, one.place))
+
+
+def _rollouts(engine: Engine, planned: Sequence[_Planned]) -> Iterator[tuple[_Planned, Sequence[Rollout]]]:
+    """Of every shard, on disk by then. Those that were drawn before, and lack verdicts only, are not drawn again."""
+    paths = [_shard_path(engine.root, one.folder, one.place) for one in planned]
+    drawn = [path.exists() for path in paths]
+    fresh = _sample(engine, [one for one, there in zip(planned, drawn, strict=True) if not there])
+    for one, path, there in zip(planned, paths, drawn, strict=True):
+        rollouts = shards.read(path) if there else next(fresh)
+        if not there:
+            shards.write(path, rollouts)
+        yield one, rollouts
+    next(fresh, None)  # to its end, where its shards are counted
 
 
 def _sample(engine: Engine, planned: Sequence[_Planned]) -> Iterator[list[Rollout]]:

@@ -44,6 +44,13 @@ def write(path: Path, rollouts: Sequence[Rollout]) -> None:
     store.write_via(path, lambda temporary: save_file(arrays, temporary, {"index": json.dumps(index)}))
 
 
+def read(path: Path) -> list[Rollout]:
+    """All rollouts of the file, in its order."""
+    with safe_open(path, framework="np") as file:
+        problem_ids = json.loads(file.metadata()["index"])["groups"]
+    return [rollout for problem_id in problem_ids for rollout in read_group(path, problem_id)]
+
+
 def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
     with safe_open(path, framework="np") as file:
         header = json.loads(file.metadata()["index"])

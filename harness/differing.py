@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import safe_open
 
-from harness import config, leaderboard, sampling, store
+from harness import config, leaderboard, shards, store
 from harness.types import Rollout
 
 NEVER_EQUAL = (
@@ -102,7 +102,7 @@ def _completions(paths: Iterable[Path]) -> Iterator[tuple[tuple[str, int], Rollo
         with store.as_written(path), safe_open(path, framework="np") as file:
             groups = json.loads(file.metadata()["index"])["groups"]
         for problem_id in groups:
-            for rollout in sampling.read_group(path, problem_id):
+            for rollout in shards.read_group(path, problem_id):
                 yield (problem_id, rollout.sample_idx), rollout
 
 

@@ -195,8 +195,8 @@ class Direction:
 class Score:
     """Verdict counts of one contender on one problem set; tuples are per problem, in `problem_ids` order.
 
-    `correct` is judged in the benchmark's own answer format, `correct_free` leniently; ERROR rollouts are
-    outside `n`. Shares are over all drawn completions.
+    `correct` is judged in the benchmark's own answer format, `correct_free` leniently; rollouts of which
+    one of the two verdicts is an ERROR are outside `n`. Shares are over all drawn completions.
     """
 
     problem_ids: tuple[str, ...]

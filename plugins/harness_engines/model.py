@@ -55,9 +55,25 @@ class CausalModel:
         config = getattr(self.module, "generation_config", None)
         ids = getattr(config, "eos_token_id", None)
         ids = self.tokenizer.eos_token_id if ids is None else ids
-        if ids is None:
-            raise UsageError(f"the tokenizer of {self.path} has no end-of-sequence token; completions could not end")
-        return tuple(ids) if isinstance(ids, list) else (int(ids),)
+        listed = ids if isinstance(ids, list) else [] if ids is None else [int(ids)]
+        known = tuple(i for i in listed if 0 <= i < self.vocabulary)
+        if not known:
+            raise UsageError(
+                f"{self.path} names no end-of-sequence token that the model has (found: {listed or 'none'}); completions "
+                "could not end. Set eos_token_id in its generation_config.json."
+            )
+        return known
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: ids from there on, which a tokenizer may have, mean nothing to the model."""
+        return int(self.module.get_input_embeddings().weight.shape[0])
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens of a prompt with its completion; None where the configuration does not tell."""
+        found = getattr(self.module.config, "max_position_embeddings", None)
+        return None if found is None else int(found)
 
     @property
     def linear(self) -> list[str]:
@@ -69,7 +85,8 @@ class CausalModel:
     @property
     def pad_id(self) -> int:
         """Any valid id: padded positions are always masked."""
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0])
+        own = self.tokenizer.pad_token_id
+        return int(own) if own is not None and 0 <= own < self.vocabulary else self.eos_ids[0]
 
     def weights(self, policy: Policy) -> Tensors:
         """The policy's tensors in the run's dtype, vectors of a steered one among them. The last few are kept."""

@@ -299,11 +299,18 @@ class Spending(NamedTuple):
     tests: int = 0
 
 
+Check: TypeAlias = Callable[[Any, str], None]  # value, name
+
+
 class Method(Protocol):
     """Composes stages into a contender. Deterministic, holds no state, never touches files.
 
     Optional: `options`, its options with their defaults; `spends(options) -> Spending`, without it `Spending()`; `needs`,
-    names of optional methods that its engine must have.
+    names of optional methods that its engine must have; `checks`, a Mapping[str, Check] from names of options.
+
+    A Check raises UsageError for a value that the method cannot run with. `name` is the option as the user writes it
+    ("method.grpo.lr"), for the message; the value is of the default's kind. It is asked before anything is drawn, of
+    values that are given. harness/limits.py makes the common ones (`at_least(1)`, `one_of(names)`).
     """
 
     name: str

@@ -47,6 +47,7 @@ from harness.types import Direction, Move
 
 Array: TypeAlias = npt.NDArray[Any]
 OF_MOMENTS = ("adam",)  # kinds that a gradient alone does not make
+_LORA = re.compile(r"lora([1-9]\d*)")
 
 
 def kinds() -> tuple[str, ...]:
@@ -57,6 +58,12 @@ def kinds() -> tuple[str, ...]:
 def of_gradient() -> tuple[str, ...]:
     """Kinds made of a raw gradient and the norms of weights alone."""
     return tuple(_TRANSFORMS)
+
+
+def require_kind(kind: object, name: str = "direction") -> None:
+    """Raises UnknownName, which calls it by `name`, for what no gradient is made into."""
+    if str(kind) not in kinds() and not _LORA.fullmatch(str(kind)):
+        raise UnknownName(name, str(kind), kinds(), hint="lora takes any rank.")
 
 
 def transform(
@@ -73,10 +80,9 @@ def transform(
     `seed`, the run's, and `linear`, which names the weights of linear layers, are for lora. Raises UnknownName, or UsageError
     where what the kind is made of is lacking.
     """
+    require_kind(kind)
     make = _TRANSFORMS["per_tensor"] if kind == "positives_only" else _TRANSFORMS.get(kind)
-    rank = re.fullmatch(r"lora([1-9]\d*)", kind)
-    if make is None and rank is None and kind not in OF_MOMENTS:
-        raise UnknownName("direction", kind, kinds(), hint="lora takes any rank.")
+    rank = _LORA.fullmatch(kind)
     gradients, norms = _read(root / raw.path)
     if make is not None:
         tensors = {name: make(g, norms[name]) for name, g in gradients.items()}

@@ -1,6 +1,7 @@
 """What the values of a spec may be: bounds of numbers, texts that can be written down, names that can be folders.
 
-Does: refuse what cannot be run, saying the key, the value and what is possible, before anything is made.
+Does: refuse what cannot be run, saying the key, the value and what is possible, before anything is made; make the checks
+by which methods say the same of their options.
 Doesn't: know keys or types (config.py), or what methods make of their options.
 
 The upper bounds are far above what anyone has run; a number beyond one is a typing mistake that would fill the memory.
@@ -11,13 +12,15 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
+from harness.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from harness.config import RunSpec
+    from harness.contracts import Check
 
 MOST = 10_000_000  # of rollouts, problems and tokens
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -132,6 +135,50 @@ def require_option(value: Any, default: Any, name: str) -> None:
         raise UsageError(f"{name} must be {kind.__name__}, got {short(value)}")
     if isinstance(value, float) and math.isnan(value):
         raise UsageError(f"{name} must be a number, got nan")
+
+
+def within(low: float, high: float) -> Check:
+    """A number from `low` to `high`."""
+    return lambda value, name: _bounded(name, value, low, high, "")
+
+
+def at_least(low: float) -> Check:
+    """A number from `low` on that is no typing mistake."""
+    return within(low, MOST)
+
+
+def above(low: float, high: float = MOST) -> Check:
+    """A number greater than `low`, at most `high`."""
+
+    def check(value: Any, name: str) -> None:
+        if value <= low:
+            raise UsageError(f"{name} must be above {low:,}, got {short(value)}")
+        _bounded(name, value, low, high, "")
+
+    return check
+
+
+def one_of(names: Iterable[str]) -> Check:
+    """One of the names."""
+    known = tuple(names)
+
+    def check(value: Any, name: str) -> None:
+        if str(value) not in known:
+            raise UnknownName(name, str(value), known)
+
+    return check
+
+
+def each(check: Check, *, least: int = 0) -> Check:
+    """A list of at least so many values, all of which `check` lets through."""
+
+    def checked(value: Any, name: str) -> None:
+        if len(value) < least:
+            raise UsageError(f"{name} must have at least {least} value{'s' * (least > 1)}, got {short(value)}")
+        for item in value:
+            check(item, name)
+
+    return checked
 
 
 def short(value: Any) -> str:

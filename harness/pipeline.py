@@ -31,7 +31,7 @@ from harness import (
 )
 from harness.budget import Cost
 from harness.config import RunSpec
-from harness.contracts import Displacement, Domain, Engine, Method
+from harness.contracts import Check, Displacement, Domain, Engine, Method
 from harness.errors import NoSignal, UnknownName, Unmoved, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
@@ -179,13 +179,17 @@ def methods_of(spec: RunSpec, plugins: Plugins) -> dict[str, Method]:
 
 
 def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
+    """Its options with what is given. Raises UsageError for an option that it has not or a value that it refuses."""
     known: Mapping[str, Any] = getattr(method, "options", {})
+    checks: Mapping[str, Check] = getattr(method, "checks", {})
     own = {key: value for key, value in given.items() if key != config.USES}
     prefix = f"method.{name or method.name}"
     for key, value in own.items():
         if key not in known:
             raise UnknownName("option", f"{prefix}.{key}", [f"{prefix}.{k}" for k in known])
         limits.require_option(value, known[key], f"{prefix}.{key}")
+        if key in checks:
+            checks[key](value, f"{prefix}.{key}")
     return {**known, **own}
 
 
@@ -319,7 +323,7 @@ def _outcome(
 
 
 def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
-    """Each method's options. Raises UnknownName for one that no method of this run has."""
+    """Each method's options. Raises UsageError for one that no method of this run has, or a value that one refuses."""
     for name in spec.method:
         if name not in methods:
             raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from harness import limits
+from harness.contracts import Check
 from harness.sampling import Draw
 from harness.stages import Stages
 from harness.templates.method.harness_placeholder.method import Placeholder
@@ -19,6 +21,16 @@ class AnotherName(Placeholder):
 class OptionsThatTomlCannotWrite(Placeholder):
     breaks = "method.metadata"
     options: Mapping[str, Any] = {"scheme": "rloo", "direction": "per_tensor", "kinds": ("raw",)}
+
+
+class ChecksNoOption(Placeholder):
+    breaks = "method.metadata"
+    checks: Mapping[str, Check] = {"sheme": limits.one_of(["rloo"])}
+
+
+class RefusesItsDefault(Placeholder):
+    breaks = "method.metadata"
+    checks: Mapping[str, Check] = {"scheme": limits.one_of(["grpo"])}
 
 
 class HandsInNothing(Placeholder):

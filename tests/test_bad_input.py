@@ -128,21 +128,15 @@ def test_what_is_no_file_is_said_and_a_pipe_is_not_waited_for() -> None:
         ("method.grpo.resample=1", "method.grpo.resample must be bool, got 1"),
         ("method.random_search.sigmas=x", "method.random_search.sigmas must be a list, got 'x'"),
         ('method.random_search.sigmas=["x"]', "method.random_search.sigmas must be float, got 'x'"),
+        ("method.grpo.scheme=grop", 'no method.grpo.scheme "grop". Known: centered, grpo, maxrl'),
+        ("method.grpo.lr=-1", "method.grpo.lr must be above 0, got -1"),
+        ("method.random_search.sigmas=[0.0]", "method.random_search.sigmas must be above 0, got 0.0"),
         ("=1", 'no spec key ""'),
     ],
 )
-def test_absurd_values_are_refused_before_anything_is_made(text: str, words: str) -> None:
-    refused(
-        "run",
-        *SMALL,
-        "--method",
-        "grpo",
-        "--method",
-        "random_search",
-        "--set",
-        text,
-        words=words,
-    )
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_absurd_values_are_refused_before_anything_is_made(text: str, words: str, dry: tuple[str, ...]) -> None:
+    refused("run", *SMALL, "--method", "grpo", "--method", "random_search", "--set", text, *dry, words=words)
     assert not list(Path().iterdir())
 
 

@@ -223,9 +223,7 @@ def test_entropies_are_the_samplers_or_else_scored(engine: tabular.Tabular) -> N
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        (["method.entropy_min.kind=em"], "em_rl_sequence"),
         (["method.entropy_min.kl=0.1"], "em_ft has none"),
-        (["method.entropy_min.steps=0"], "0 updates were asked for"),
         (["method.entropy_min.examples=3"], "1024 rollouts do not make 4 draws"),
     ],
 )

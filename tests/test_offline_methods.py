@@ -19,7 +19,6 @@ from tabular_run import execute, small_spec
 
 from harness import leaderboard, pipeline, plugins, sampling, store, weighing
 from harness.contracts import silent
-from harness.errors import HarnessError
 from harness.objectives import ClippedPolicy, PolicyGradient, Preference
 from harness.pipeline import Finished
 from harness.sampling import Judged, RolloutBatch
@@ -288,19 +287,3 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
         for column in set(leaderboard.COLUMNS) - set(leaderboard.UNCOMPARED):
             assert row(root, method)[column] == row(straight, method)[column], (method, column)
     assert calls["all"] == sum(len(finished(straight, method).trained) for method in METHODS) + 3
-
-
-@pytest.mark.parametrize(
-    ("option", "reason"),
-    [
-        ("rejection_sft.mode=twice", 'no method.rejection_sft.mode named "twice"|one_step'),
-        ("rejection_sft.epochs=0", "method.rejection_sft.epochs must be at least 1, not 0"),
-        ("rejection_sft.minibatch=0", "method.rejection_sft.minibatch must be at least 1, not 0"),
-        ("one_batch_many_steps.updates_per_batch=0", "updates_per_batch must be at least 1"),
-        ("dpo.beta=0", "method.dpo.beta must be above 0, not 0"),
-        ("dpo.per_problem=0", "method.dpo.per_problem must be at least 1, not 0"),
-    ],
-)
-def test_options_that_make_no_training_are_refused(tmp_path: Path, option: str, reason: str) -> None:
-    with pytest.raises(HarnessError, match=reason):
-        run(tmp_path, f"method.{option}", methods=[option.partition(".")[0]], budget=64)

@@ -177,7 +177,6 @@ def test_rounds_that_stay_pass_their_rollouts_on(tmp_path: Path) -> None:
             ("method.one_shot_k.k=129",),
             "129 updates were asked for; 16 training problems with 16 rollouts each make 1 to 16",
         ),
-        (("method.one_shot_k.k=0",), "0 updates were asked for"),
         (("method.one_shot_k.k=8", "selection_budget=16"), "2 selection rollouts for a search among 3 steps, of 16"),
     ],
 )

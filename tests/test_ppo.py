@@ -396,8 +396,3 @@ def test_a_base_without_a_success_is_no_signal(tmp_path: Path) -> None:
     row, _ = run(tmp_path, model="tabular:.0000000001")
     assert row["status"].startswith("no signal: no group with both rewards in 8 draws")
     assert row["train_rollouts"] == 256
-
-
-def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="critic_lr must be above 0"):
-        run(tmp_path, "method.ppo.critic_lr=0")

@@ -290,12 +290,8 @@ def test_the_loss_is_taken_apart_by_its_coefficients(tmp_path: Path) -> None:
     ("sets", "said"),
     [
         ((f"{OWN}.problem=ladder/1/0",), 'no training problem of this seed "ladder/1/0"'),
-        ((f"{OWN}.pick=spread",), "pass_rate, random, variance"),
         ((f"{OWN}.pick=variance",), "name a recorded run"),
-        ((f"{OWN}.examples=0",), "examples must be at least 1"),
-        ((f"{OWN}.reward=forma",), 'did you mean "format"'),
         ((f"{OWN}.reward=format", f"{OWN}.label=4"), "looks at no label"),
-        ((f"{OWN}.group=1",), "at least 2"),
         ((f"{OWN}.steps=300",), "448 rollouts do not make 300 draws"),
         ((f"{OWN}.examples=2", f"{OWN}.pick=random", f"{OWN}.prompt=what"), "of one example, and there are 2"),
         ((f"{OWN}.examples=3", f"{OWN}.pick=random"), "512 rollouts do not make 6 draws"),

@@ -63,8 +63,8 @@ def test_parts_side_by_side_give_the_rows_of_one_process(tmp_path: Path, counted
 
 
 def test_a_part_that_fails_ends_the_run_with_its_message(tmp_path: Path, counted: list[int]) -> None:
-    with pytest.raises(UsageError, match="lr must be above 0"):
-        completed(tmp_path, workers=2, sets=(*SMALL, "method.grpo.lr=-1"))
+    with pytest.raises(UsageError, match='one_shot needs an engine with "linear"'):
+        completed(tmp_path, workers=2, sets=(*SMALL, "method.one_shot.direction=lora4"))
     assert counted == [2]
 
 

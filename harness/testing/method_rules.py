@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness import checksums, leaderboard
-from harness.errors import NoSignal
+from harness.contracts import Check
+from harness.errors import NoSignal, UsageError
 from harness.testing.method_subject import MethodSubject, Ran
-from harness.testing.rules import NotApplicable, Rule, demand, shown
+from harness.testing.rules import NotApplicable, Rule, RuleBroken, demand, shown
 
 COMBINE = ("single", "vote", "oracle")
 # What stages write into a run folder on a method's behalf; everything else there belongs to others.
@@ -23,7 +25,7 @@ BY_ITSELF = ("__pycache__", "/dev/", "/torchinductor_")
 
 
 def metadata(subject: MethodSubject) -> str:
-    """Name, version and options with their defaults are stated."""
+    """Name, version and options are stated, with defaults that its own checks let through."""
     method = subject.method
     demand(callable(getattr(method, "run", None)), "no run(stages)", remedy="implement harness.contracts.Method")
     own = getattr(method, "name", None)
@@ -33,7 +35,18 @@ def metadata(subject: MethodSubject) -> str:
     options = getattr(method, "options", {})
     good = isinstance(options, Mapping) and json.loads(json.dumps(dict(options))) == dict(options)
     demand(good, f"options is {shown(options)}", remedy="a mapping from names to defaults that TOML can write")
+    _checked(getattr(method, "checks", {}), options)
     return f"version {version}, options {', '.join(options) or 'none'}"
+
+
+def _checked(checks: Mapping[str, Check], options: Mapping[str, Any]) -> None:
+    """Checks are of options, and let their defaults through."""
+    for name, check in checks.items():
+        demand(name in options, f'checks has "{name}", which is no option', remedy=f"one of {', '.join(options)}")
+        try:
+            check(options[name], name)
+        except UsageError as error:
+            raise RuleBroken(f"a default is refused: {error}", "a check that lets the default through") from error
 
 
 def runs(subject: MethodSubject) -> str:

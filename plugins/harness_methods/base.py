@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
+from harness.contracts import Check, Spending
+from harness.limits import each, within
 from harness.stages import Stages
 from harness.types import Contender
 
@@ -32,6 +33,7 @@ class BaseTempered:
 
     name, version = "base_tempered", 1
     options: Mapping[str, Any] = {"temperatures": [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]}
+    checks: Mapping[str, Check] = {"temperatures": each(within(0, 100))}
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending(train=0, passes=0)

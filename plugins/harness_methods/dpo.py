@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
-from harness.errors import UsageError
+from harness.contracts import Check, Spending
+from harness.limits import above, at_least
 from harness.objectives import Preference
 from harness.stages import Stages
 from harness.types import Contender
@@ -33,15 +33,16 @@ class Dpo:
 
     name, version = "dpo", 1
     options: Mapping[str, Any] = {"beta": 0.1, "per_problem": 4, "minibatch": 64, **offline.OPTIONS}
+    checks: Mapping[str, Check] = {
+        "beta": above(0), "per_problem": at_least(1), "minibatch": at_least(1), **offline.CHECKS,
+    }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
-        beta = float(stages.options["beta"])
-        if beta <= 0:
-            raise UsageError(f"method.{stages.method}.beta must be above 0, not {beta:g}")
-        pairs = stages.pair(stages.base_batch(), per_problem=offline.at_least_one(stages, "per_problem"))
+        goal = Preference(beta=float(stages.options["beta"]))
+        pairs = stages.pair(stages.base_batch(), per_problem=int(stages.options["per_problem"]))
         require_signal(pairs)
-        count = max(1, round(pairs.normaliser / offline.at_least_one(stages, "minibatch")))
-        return offline.train(stages, Preference(beta=beta), lambda seed: pair_minibatches(pairs, count, seed=seed))
+        count = max(1, round(pairs.normaliser / int(stages.options["minibatch"])))
+        return offline.train(stages, goal, lambda seed: pair_minibatches(pairs, count, seed=seed))

@@ -34,17 +34,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.contracts import Objective, Spending
-from harness.errors import UnknownName, UsageError
-from harness.objectives import ClippedPolicy, TokenEntropy
+from harness.contracts import Check, Objective, Spending
+from harness.errors import UsageError
+from harness.limits import at_least, one_of
+from harness.objectives import AGGREGATIONS, ClippedPolicy, TokenEntropy
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
 from harness.types import Contender, Policy, Problem
 from harness.weighing import Rewards, WeighedBatch
 from harness_methods import iterating
 
+
+def confidence(_: Stages, batch: RolloutBatch, __: Policy) -> Rewards:
+    """Each sample's own log-probability, at the sampling temperature."""
+    return {
+        name: [float(rollout.logprobs.sum(dtype=np.float64)) for rollout in batch.group(name)]
+        for name in batch.problem_ids
+    }
+
+
+def certainty(stages: Stages, batch: RolloutBatch, policy: Policy) -> Rewards:
+    """Minus the entropies that each sample met on its way."""
+    return {name: [-h for h in sums] for name, sums in stages.entropies(batch, policy).items()}
+
+
+REWARDS: Mapping[str, Callable[[Stages, RolloutBatch, Policy], Rewards]] = {
+    "em_rl_sequence": confidence,
+    "em_rl_token": certainty,
+}
 DIRECT = "em_ft"
 SHARED: Mapping[str, Any] = {"aggregation": "token_mean", **iterating.OPTIONS}
+CHECKS: Mapping[str, Check] = {
+    "steps": at_least(1), "examples": at_least(0), "aggregation": one_of(AGGREGATIONS), **iterating.CHECKS,
+}  # fmt: skip
 
 
 class EntropyMin:
@@ -52,6 +74,7 @@ class EntropyMin:
 
     name, version = "entropy_min", 1
     options: Mapping[str, Any] = {"kind": DIRECT, "steps": 16, "examples": 0, "kl": 0.0, **SHARED}
+    checks: Mapping[str, Check] = {"kind": one_of((DIRECT, *REWARDS)), "kl": at_least(0), **CHECKS}
 
     def spends(self, _: Mapping[str, Any]) -> Spending:
         return Spending(optimizer=True)
@@ -62,8 +85,6 @@ class EntropyMin:
             raise UsageError(f"method.{stages.method}.kl is for the kinds {', '.join(REWARDS)}: em_ft has none")
         if kind == DIRECT:
             return train(stages, lambda batch, _: direct(stages, batch, sign=1.0))
-        if kind not in REWARDS:
-            raise UnknownName("kind of entropy_min", kind, (DIRECT, *REWARDS))
         return train(stages, lambda batch, policy: reinforce(stages, batch, REWARDS[kind](stages, batch, policy)))
 
 
@@ -72,6 +93,7 @@ class EntropyBonus:
 
     name, version = "entropy_bonus", 1
     options: Mapping[str, Any] = {"steps": 16, "examples": 1, **SHARED}
+    checks = CHECKS
 
     def spends(self, _: Mapping[str, Any]) -> Spending:
         return Spending(optimizer=True)
@@ -124,22 +146,3 @@ def reinforce(stages: Stages, batch: RolloutBatch, rewards: Rewards) -> Goal:
 
 def _tokens(stages: Stages, weighed: WeighedBatch) -> float:
     return float(stages.max_tokens) if stages.options["aggregation"] == "constant" else weighed.mean_tokens
-
-
-def confidence(_: Stages, batch: RolloutBatch, __: Policy) -> Rewards:
-    """Each sample's own log-probability, at the sampling temperature."""
-    return {
-        name: [float(rollout.logprobs.sum(dtype=np.float64)) for rollout in batch.group(name)]
-        for name in batch.problem_ids
-    }
-
-
-def certainty(stages: Stages, batch: RolloutBatch, policy: Policy) -> Rewards:
-    """Minus the entropies that each sample met on its way."""
-    return {name: [-h for h in sums] for name, sums in stages.entropies(batch, policy).items()}
-
-
-REWARDS: Mapping[str, Callable[[Stages, RolloutBatch, Policy], Rewards]] = {
-    "em_rl_sequence": confidence,
-    "em_rl_token": certainty,
-}

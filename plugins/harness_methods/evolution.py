@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from harness import seeds
-from harness.contracts import Spending
+from harness.contracts import Check, Spending
 from harness.errors import NoSignal, UsageError
+from harness.limits import above, at_least, within
 from harness.stages import Stages
 from harness.types import Contender, Move
 
@@ -38,6 +39,7 @@ class Evolution:
 
     name, version = "evolution", 1
     options: Mapping[str, Any] = {"population": 256, "sigma": 0.02, "antithetic": True, "temperature": 0.0}
+    checks: Mapping[str, Check] = {"population": at_least(2), "sigma": above(0), "temperature": within(0, 100)}
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending(passes=0)
@@ -53,11 +55,9 @@ class Evolution:
 
 
 def perturbations(stages: Stages) -> list[Move]:
-    """Noise of `sigma`, a seed each, or a seed and both signs for each pair. Raises UsageError for impossible options."""
+    """Noise of `sigma`, a seed each, or a seed and both signs for each pair. Raises UsageError as `population` does."""
     sigma, signs = float(stages.options["sigma"]), (1.0, -1.0) if stages.options["antithetic"] else (1.0,)
     count = population(stages, multiple=len(signs))
-    if sigma <= 0:
-        raise UsageError(f"method.{stages.method}.sigma must be above 0")
     digests = [f"{seeds.seed_for(stages.seed, 'evolution', sample_idx=i):016x}" for i in range(count // len(signs))]
     return [Move(kind="noise", path="", digest=digest, step=sign * sigma) for digest in digests for sign in signs]
 

@@ -24,8 +24,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
+from harness.contracts import Check, Spending
 from harness.errors import NoSignal
+from harness.limits import at_least
 from harness.stages import Stages
 from harness.types import Contender, Policy
 from harness_methods import grpo, iterating
@@ -37,6 +38,9 @@ class Extrapolate:
     name, version = "extrapolate", 1
     options: Mapping[str, Any] = {
         "steps": 32, "rank_one": True, "scheme": "grpo", **grpo.LOSS, **iterating.OPTIONS, "checkpoints": 8,
+    }  # fmt: skip
+    checks: Mapping[str, Check] = {
+        "steps": at_least(1), "scheme": grpo.SCHEME, **grpo.CHECKS, **iterating.CHECKS,
     }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:

@@ -20,12 +20,15 @@ Departures from published settings, numbered:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from harness import seeds
-from harness.contracts import Objective, Spending
-from harness.objectives import ClippedPolicy
+from harness.advantages import SCHEMES
+from harness.contracts import Check, Objective, Spending
+from harness.limits import MOST, at_least, one_of, within
+from harness.objectives import AGGREGATIONS, ClippedPolicy
 from harness.stages import Stages
 from harness.training import StageTrainer
 from harness.types import Contender
@@ -42,6 +45,17 @@ LOSS: Mapping[str, Any] = {
     "updates_per_batch": 1,
     "epochs": 1,
 }
+CHECKS: Mapping[str, Check] = {
+    "aggregation": one_of(AGGREGATIONS),
+    "clip_low": within(0, math.inf),
+    "clip_high": within(0, math.inf),
+    "kl": at_least(0),
+    "entropy": within(-MOST, MOST),
+    "policy": within(-MOST, MOST),
+    "updates_per_batch": at_least(1),
+    "epochs": at_least(1),
+}
+SCHEME = one_of(SCHEMES)
 
 
 class Grpo:
@@ -49,6 +63,7 @@ class Grpo:
 
     name, version = "grpo", 1
     options: Mapping[str, Any] = {"steps": 32, "scheme": "grpo", "resample": False, **LOSS, **iterating.OPTIONS}
+    checks: Mapping[str, Check] = {"steps": at_least(1), "scheme": SCHEME, **CHECKS, **iterating.CHECKS}
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return iterating.spends(options)

@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Check
+from harness.limits import above, each
 from harness.stages import Stages
 from harness.types import Contender
 
@@ -39,6 +41,7 @@ class HiddenDirection:
     name, version = "hidden_direction", 1
     needs = ("hidden",)
     options: Mapping[str, Any] = {"depths": [0.25, 0.5, 0.75]}
+    checks: Mapping[str, Check] = {"depths": each(above(0, 1), least=1)}
 
     def run(self, stages: Stages) -> Contender:
         depths = [float(depth) for depth in stages.options["depths"]]

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
-from harness.errors import NoSignal, UsageError
+from harness.contracts import Check, Spending
+from harness.errors import NoSignal
+from harness.limits import at_least
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
 from harness.types import Contender, Outcome, Rollout
@@ -29,13 +30,12 @@ class InContext:
 
     name, version = "in_context", 1
     options: Mapping[str, Any] = {"tries": 7, "separator": "\n\n"}
+    checks: Mapping[str, Check] = {"tries": at_least(1)}
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending(passes=0)
 
     def run(self, stages: Stages) -> Contender:
-        if int(stages.options["tries"]) < 1:
-            raise UsageError(f"method.{stages.method}.tries must be at least 1")
         prefixes = ["", *examples(stages, stages.base_batch())]
         contenders = [Contender(policies=(stages.base,), prefix=prefix) for prefix in prefixes]
         return contenders[stages.select(contenders).chosen]

@@ -8,16 +8,21 @@ Doesn't: know a loss. Options that are shared have one meaning here, and each me
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.contracts import Optimizer, Spending
+from harness.contracts import Check, Optimizer, Spending
 from harness.errors import NoSignal, UsageError
+from harness.limits import above, at_least, within
 from harness.stages import Stages
 from harness.training import StageTrainer
 from harness.types import Contender, Policy, Problem
 
 OPTIONS: Mapping[str, Any] = {"lr": 3e-4, "weight_decay": 0.0, "clip_norm": 1.0, "checkpoints": 4}
+CHECKS: Mapping[str, Check] = {
+    "lr": above(0), "weight_decay": at_least(0), "clip_norm": within(0, math.inf), "checkpoints": at_least(1),
+}  # fmt: skip
 
 
 def spends(options: Mapping[str, Any]) -> Spending:
@@ -29,8 +34,6 @@ def trainer(stages: Stages, *, critic_lr: float = 0.0) -> StageTrainer:
     """AdamW from the base with the rate, decay and clipping (`clip_norm` 0: none) of the options, `critic_lr` above 0 with a
     value head."""
     lr, clip = float(stages.options["lr"]), float(stages.options["clip_norm"])
-    if lr <= 0:
-        raise UsageError(f"method.{stages.method}.lr must be above 0")
     decay = float(stages.options["weight_decay"])
     optimizer = Optimizer(lr=lr, weight_decay=decay, clip=clip if clip > 0 else None)
     return stages.trainer(stages.base, optimizer, critic_lr=critic_lr)
@@ -47,7 +50,7 @@ def shares(stages: Stages, problems: int, *, steps: int) -> list[int]:
     Raises UsageError when it does not divide by the problems, or a draw would have fewer than two samples of each.
     """
     left = stages.budget.train_left
-    if left % problems or not 0 < steps <= left // problems // 2:
+    if left % problems or steps > left // problems // 2:
         raise UsageError(
             f"{left} rollouts do not make {steps} draws with the same number, at least two, of each of {problems} "
             f"problems: change --budget or method.{stages.method}.steps"
@@ -73,9 +76,7 @@ def iterate(stages: Stages, live: StageTrainer, steps: int, learn: Callable[[int
 
 
 def milestones(steps: int, count: int) -> frozenset[int]:
-    """`count` of the steps 1 to `steps`, evenly apart, the last one among them. Raises UsageError."""
-    if count < 1:
-        raise UsageError("checkpoints must be at least 1: the last one")
+    """`count` of the steps 1 to `steps`, evenly apart, the last one among them."""
     return frozenset({round(steps * part / count) for part in range(1, count + 1)} - {0})
 
 

@@ -11,19 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness import seeds
-from harness.contracts import Objective
-from harness.errors import UsageError
+from harness.contracts import Check, Objective
+from harness.limits import at_least
 from harness.stages import Stages
 from harness.types import Contender
 from harness.weighing import GradientBatch
 from harness_methods import iterating
 
 OPTIONS: Mapping[str, Any] = {**iterating.OPTIONS, "epochs": 4}
+CHECKS: Mapping[str, Check] = {**iterating.CHECKS, "epochs": at_least(1)}
 
 
 def train(stages: Stages, goal: Objective, cut: Callable[[int], Sequence[GradientBatch]]) -> Contender:
     """`epochs` passes over the minibatches that `cut(seed)` makes, with another seed for each pass."""
-    epochs = at_least_one(stages, "epochs")
+    epochs = int(stages.options["epochs"])
     parts = [part for epoch in range(epochs) for part in cut(seeds.seed_for(stages.seed, "minibatches", "0", epoch))]
     live = iterating.trainer(stages)
 
@@ -31,10 +32,3 @@ def train(stages: Stages, goal: Objective, cut: Callable[[int], Sequence[Gradien
         live.step(parts[number], goal)
 
     return iterating.iterate(stages, live, len(parts), learn)
-
-
-def at_least_one(stages: Stages, option: str) -> int:
-    value = int(stages.options[option])
-    if value < 1:
-        raise UsageError(f"method.{stages.method}.{option} must be at least 1, not {value}")
-    return value

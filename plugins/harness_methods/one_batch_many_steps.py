@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
+from harness.contracts import Check, Spending
 from harness.stages import Stages
 from harness.types import Contender
 from harness.weighing import minibatches, require_signal
@@ -32,12 +32,13 @@ class OneBatchManySteps:
     options: Mapping[str, Any] = {
         "scheme": "grpo", **grpo.LOSS, "updates_per_batch": 8, "clip_low": 0.5, "clip_high": 1.0, **offline.OPTIONS,
     }  # fmt: skip
+    checks: Mapping[str, Check] = {"scheme": grpo.SCHEME, **grpo.CHECKS, **offline.CHECKS}
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
-        batch, count = stages.base_batch(), offline.at_least_one(stages, "updates_per_batch")
+        batch, count = stages.base_batch(), int(stages.options["updates_per_batch"])
         weighed = stages.weigh(batch, scheme=str(stages.options["scheme"]), whole=grpo.looks_at_all(stages.options))
         require_signal(weighed)
         goal = grpo.objective(stages, weighed)

@@ -34,11 +34,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Check
+from harness.directions import require_kind
 from harness.stages import Stages
 from harness.types import Contender, Direction, Policy
 from harness.weighing import GradientBatch
 
 OPTIONS: Mapping[str, Any] = {"direction": "per_tensor"}
+CHECKS: Mapping[str, Check] = {"direction": require_kind}
 
 
 def one_shot_direction(stages: Stages, *, shuffle: bool = False) -> Direction:
@@ -62,7 +65,7 @@ class OneShot:
     """The method under test."""
 
     name, version = "one_shot", 2
-    options = OPTIONS
+    options, checks = OPTIONS, CHECKS
 
     def run(self, stages: Stages) -> Contender:
         search = stages.search(one_shot_direction(stages))
@@ -76,7 +79,7 @@ class OneShotShuffled:
     """
 
     name, version = "one_shot_shuffled", 2
-    options = OPTIONS
+    options, checks = OPTIONS, CHECKS
 
     def run(self, stages: Stages) -> Contender:
         search = stages.search(one_shot_direction(stages, shuffle=True))
@@ -87,7 +90,7 @@ class RandomDirection:
     """Control: a Gaussian direction of the same per-tensor norms, at the same KL targets; charged as one_shot."""
 
     name, version = "random_direction", 2
-    options = OPTIONS
+    options, checks = OPTIONS, CHECKS
 
     def run(self, stages: Stages) -> Contender:
         search = stages.search(stages.randomise(one_shot_direction(stages)))

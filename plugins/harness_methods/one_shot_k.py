@@ -19,7 +19,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts import Check
 from harness.errors import NoSignal
+from harness.limits import at_least
 from harness.stages import Stages
 from harness.types import Contender, Direction, Policy, Search
 from harness.weighing import JoinedBatch, WeighedBatch
@@ -31,6 +33,7 @@ class OneShotK:
 
     name, version = "one_shot_k", 1
     options: Mapping[str, Any] = {"k": 4, **one_shot.OPTIONS}
+    checks: Mapping[str, Check] = {"k": at_least(1), **one_shot.CHECKS}
 
     def run(self, stages: Stages) -> Contender:
         rounds, policy = stages.schedule(int(stages.options["k"])), stages.base

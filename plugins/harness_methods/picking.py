@@ -41,8 +41,6 @@ def pick(stages: Stages) -> Picked:
     """The examples of the options. Raises UsageError, or NoSignal when a wrong label is asked for and none is found."""
     options, probed = stages.options, None
     count = min(int(options["examples"]), len(stages.train_problems))
-    if count < 1:
-        raise UsageError(f"method.{stages.method}.examples must be at least 1")
     if options["problem"]:
         chosen = _named(stages)
     elif len(stages.train_problems) == count:
@@ -52,11 +50,9 @@ def pick(stages: Stages) -> Picked:
         chosen = nearest(stages.train_problems, probed, rate=float(options["rate"]))[:count]
     elif options["pick"] == "variance":
         chosen = _by_history(stages, count)
-    elif options["pick"] == "random":
+    else:
         order = seeds.generator(seeds.seed_for(stages.seed, "single_example")).permutation(len(stages.train_problems))
         chosen = [stages.train_problems[place] for place in order[:count]]
-    else:
-        raise UnknownName("way to pick examples", str(options["pick"]), PICKS)
     if options["label"] == COMMON_WRONG and probed is None:
         probed = _probe(stages, chosen, count=len(chosen))
     labels = _labels(str(options["label"]), chosen, probed)

@@ -35,12 +35,13 @@ and .679 (32 updates):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from harness import crediting
-from harness.contracts import Spending
-from harness.errors import UsageError
+from harness.contracts import Check, Spending
+from harness.limits import above, at_least, within
 from harness.objectives import ClippedActorCritic
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
@@ -67,17 +68,22 @@ class Ppo:
         "epochs": 2,
         **iterating.OPTIONS,
     }
+    checks: Mapping[str, Check] = {
+        "steps": at_least(1),
+        "gae_lambda": within(0, 1),
+        "value": at_least(0),
+        "value_clip": within(0, math.inf),
+        "critic_lr": above(0),
+        **grpo.CHECKS,
+        **iterating.CHECKS,
+    }
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
-        rate = float(stages.options["critic_lr"])
-        if rate <= 0:
-            raise UsageError(
-                f"method.{stages.method}.critic_lr must be above 0; value = 0 leaves the value head at zero"
-            )
-        live, draws = iterating.trainer(stages, critic_lr=rate), iterating.draws(stages)
+        live = iterating.trainer(stages, critic_lr=float(stages.options["critic_lr"]))
+        draws = iterating.draws(stages)
 
         def learn(number: int) -> None:
             problems, samples = draws[number]

@@ -28,8 +28,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import seeds
-from harness.contracts import Spending
+from harness.contracts import Check, Spending
 from harness.errors import UsageError
+from harness.limits import above, at_least, each
 from harness.stages import Stages
 from harness.types import Candidate, Contender, Move, Policy, Search
 
@@ -43,6 +44,9 @@ class RandomSearch:
 
     name, version = "random_search", 1
     options: Mapping[str, Any] = {"perturbations": 63, "sigmas": [0.02, 0.04, 0.07], "keep": 7}
+    checks: Mapping[str, Check] = {
+        "perturbations": at_least(1), "sigmas": each(above(0), least=1), "keep": at_least(1),
+    }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending(passes=0)
@@ -58,6 +62,7 @@ class RandomSearchVote:
 
     name, version = "random_search_vote", 1
     options: Mapping[str, Any] = {**RandomSearch.options, "keep": 8}
+    checks = RandomSearch.checks
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending(selection=0, passes=0, tests=int(options["keep"]))
@@ -87,15 +92,12 @@ def best(stages: Stages, probe: Search) -> list[Policy]:
 
 
 def perturbations(stages: Stages) -> list[Policy]:
-    """The base plus noise, one recipe for each seed; raises UsageError for options that make no search."""
-    count, keep = int(stages.options["perturbations"]), int(stages.options["keep"])
+    """The base plus noise, one recipe for each seed."""
     sigmas = [float(sigma) for sigma in stages.options["sigmas"]]
-    if count < 1 or keep < 1 or not sigmas or min(sigmas) <= 0:
-        raise UsageError(f"method.{stages.method} wants perturbations and keep of at least 1 and sigmas above 0")
     moves = [
         Move(kind="noise", path="", digest=f"{seeds.seed_for(stages.seed, 'random_search', sample_idx=i):016x}",
              step=sigmas[i % len(sigmas)])
-        for i in range(count)
+        for i in range(int(stages.options["perturbations"]))
     ]  # fmt: skip
     return [Policy(base=stages.base.base, moves=(move,)) for move in moves]
 

@@ -34,8 +34,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.contracts import Spending
-from harness.errors import NoSignal, UnknownName
+from harness.contracts import Check, Spending
+from harness.errors import NoSignal
+from harness.limits import at_least, one_of
 from harness.objectives import PolicyGradient
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
@@ -58,19 +59,19 @@ class RejectionSft:
         "direction": "per_tensor",
         **offline.OPTIONS,
     }
+    checks: Mapping[str, Check] = {
+        "mode": one_of(MODES), "cap": at_least(0), "minibatch": at_least(1), **one_shot.CHECKS, **offline.CHECKS,
+    }  # fmt: skip
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending() if options["mode"] == "one_step" else iterating.spends(options)
 
     def run(self, stages: Stages) -> Contender:
-        mode = str(stages.options["mode"])
-        if mode not in MODES:
-            raise UnknownName(f"method.{stages.method}.mode", mode, MODES)
         weighed = verified(stages)
-        if mode == "one_step":
+        if stages.options["mode"] == "one_step":
             search = stages.search(one_shot.followed(stages, weighed, stages.base))
             return Contender(policies=(search.winner.policy,))
-        count = max(1, round(weighed.normaliser / offline.at_least_one(stages, "minibatch")))
+        count = max(1, round(weighed.normaliser / int(stages.options["minibatch"])))
         return offline.train(stages, PolicyGradient(), lambda seed: minibatches(weighed, count, seed=seed))
 
 

@@ -22,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
-from harness.errors import UnknownName, UsageError
+from harness.contracts import Check, Spending
+from harness.errors import UsageError
+from harness.limits import at_least, one_of, within
 from harness.sampling import Judged, RolloutBatch
 from harness.stages import Stages
 from harness.types import Contender, Outcome
@@ -31,6 +32,12 @@ from harness.weighing import Rewards
 from harness_methods import grpo, iterating, picking
 
 REWARDS = ("verdict", "format")
+
+
+def comparable(group: int, name: str) -> None:
+    """Raises UsageError for groups in which nothing is compared."""
+    if group < 0 or group == 1:
+        raise UsageError(f"{name} must be 0 (all completions of an example) or at least 2, got {group}")
 
 
 class SingleExample:
@@ -52,13 +59,25 @@ class SingleExample:
         **grpo.LOSS,
         **iterating.OPTIONS,
     }
+    checks: Mapping[str, Check] = {
+        "steps": at_least(1),
+        "examples": at_least(1),
+        "pick": one_of(picking.PICKS),
+        "rate": within(0, 1),
+        "reward": one_of(REWARDS),
+        "scheme": grpo.SCHEME,
+        "group": comparable,
+        **grpo.CHECKS,
+        **iterating.CHECKS,
+    }
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return Spending(passes=int(options["epochs"]), optimizer=True)
 
     def run(self, stages: Stages) -> Contender:
         options = stages.options
-        check(stages)
+        if options["reward"] == "format" and options["label"] != picking.GOLD:
+            raise UsageError('reward = "format" looks at no label: leave label at "gold"')
         problems, labels = picking.pick(stages)
         draws = iterating.shares(stages, len(problems), steps=int(options["steps"]))
         live = iterating.trainer(stages)
@@ -75,17 +94,6 @@ class SingleExample:
             grpo.update(stages, live, weighed, number=number)
 
         return iterating.iterate(stages, live, len(draws), learn)
-
-
-def check(stages: Stages) -> None:
-    """Raises UsageError for options that mean nothing together."""
-    options = stages.options
-    if options["reward"] not in REWARDS:
-        raise UnknownName("reward", str(options["reward"]), REWARDS)
-    if options["reward"] == "format" and options["label"] != picking.GOLD:
-        raise UsageError('reward = "format" looks at no label: leave label at "gold"')
-    if int(options["group"]) < 0 or int(options["group"]) == 1:
-        raise UsageError("group is 0 (all completions of an example) or at least 2")
 
 
 def rewards_of(batch: RolloutBatch, reward: str, labels: Mapping[str, str]) -> Rewards | None:

@@ -17,19 +17,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Spending
-from harness.errors import UsageError
+from harness.contracts import Check, Spending
+from harness.limits import at_least
 from harness.stages import Stages
 from harness.types import Contender
 
 OPTIONS: Mapping[str, Any] = {"n": 16}
+CHECKS: Mapping[str, Check] = {"n": at_least(1)}
 
 
 class Majority:
     """The answer that most of `n` completions give."""
 
     name, version = "majority", 1
-    options = OPTIONS
+    options, checks = OPTIONS, CHECKS
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return _spends(options)
@@ -42,7 +43,7 @@ class BestOfN:
     """Right when any of `n` completions is: an oracle."""
 
     name, version = "best_of_n", 1
-    options = OPTIONS
+    options, checks = OPTIONS, CHECKS
 
     def spends(self, options: Mapping[str, Any]) -> Spending:
         return _spends(options)
@@ -56,7 +57,4 @@ def _spends(options: Mapping[str, Any]) -> Spending:
 
 
 def _many(stages: Stages, *, combine: str) -> Contender:
-    n = int(stages.options["n"])
-    if n < 1:
-        raise UsageError(f"method.{stages.method}.n must be at least 1")
-    return Contender(policies=(stages.base,), n=n, combine=combine)
+    return Contender(policies=(stages.base,), n=int(stages.options["n"]), combine=combine)

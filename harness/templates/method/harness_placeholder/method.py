@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness import advantages, directions, limits
+from harness.contracts import Check
 from harness.stages import Stages
 from harness.types import Contender
 
@@ -18,6 +20,7 @@ class Placeholder:
 
     name, version = "placeholder", 1
     options: Mapping[str, Any] = {"scheme": "rloo", "direction": "per_tensor"}
+    checks: Mapping[str, Check] = {"scheme": limits.one_of(advantages.SCHEMES), "direction": directions.require_kind}
 
     def run(self, stages: Stages) -> Contender:
         weighed = stages.weigh(stages.base_batch(), scheme=str(stages.options["scheme"]))

@@ -325,11 +325,14 @@ def _append_event(root: Path, event: Mapping[str, Any]) -> None:
 
 
 def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
-    """Each method's options. Raises UnknownName for one that no method of this run has."""
+    """Each method's options. Raises UnknownName for one that no method of this run has, UsageError for `engine.fsdp` and a trainer."""
     for name in spec.method:
         if name not in methods:
             raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")
-    return {name: options_of(method, spec.method.get(name, {}), name=name) for name, method in methods.items()}
+    options = {name: options_of(method, spec.method.get(name, {}), name=name) for name, method in methods.items()}
+    if spec.engine.fsdp:
+        directing.require_no_trainer(methods, options)
+    return options
 
 
 def mark_done(root: Path) -> None:

@@ -7,6 +7,7 @@
 # make test-vllm  the engines vllm, ray and ray-vllm without a GPU, in an environment of their own in .venv-vllm (2 GB)
 # make perf-vllm  our sampler against vLLM on a CPU, into the same file
 # make test-ray   the ray engine on two nodes of this machine (installs Ray into .venv, 240 MB)
+# make audit   pinned packages against PyPI's database of known vulnerabilities, by pip-audit in .venv-audit
 # make calibrate  how often the report's intervals hold, against enumeration, into docs/calibration.md
 #
 # TORCH_INDEX=URL   another package index to take torch from, e.g. PyTorch's own index of CPU builds, which avoids
@@ -24,7 +25,7 @@ torch_first = test -z "$(TORCH_INDEX)" || $(1) --no-deps --retries 0 --timeout 1
 VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps
 
-.PHONY: setup run test test-interop check results perf calibrate vllm test-vllm perf-vllm test-ray clean
+.PHONY: setup run test test-interop check results perf calibrate vllm test-vllm perf-vllm test-ray audit clean
 setup: .venv/core.done
 
 .venv/core.done: pyproject.toml constraints.txt
@@ -100,5 +101,23 @@ test-ray: .venv/ray.done
 calibrate: .venv/core.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.run $(ARGS)
 
+AUDIT := .venv-audit
+
+$(AUDIT)/done:
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --disable-pip-version-check --quiet pip-audit
+	@touch $@
+
+# A package that the database does not know counts as unaudited, never as harmless. PyPI has no builds called +cpu.
+audit: $(AUDIT)/done
+	@failed=0; for file in constraints.txt constraints-vllm.txt; do \
+	    sed 's/^\([^ =]*==[^ +;]*\)+[^ ;]*/\1/; /^--/d' $$file > $(AUDIT)/$$file; \
+	    said=$$($(AUDIT)/bin/pip-audit --no-deps --disable-pip --progress-spinner off -r $(AUDIT)/$$file 2>&1) || failed=1; \
+	    pinned=$$(grep -c == $(AUDIT)/$$file); unknown=$$(echo "$$said" | grep -c 'could not be audited'); \
+	    if [ $$unknown -eq $$pinned ] || echo "$$said" | grep -qi 'ConnectionError\|failed to connect\|timed out'; then \
+	        failed=1; echo "$$file: NOT AUDITED. The database of vulnerabilities (pypi.org) cannot be reached from here: of $$pinned packages it told of none"; \
+	    else echo "$$said"; echo "$$file: $$((pinned - unknown)) of $$pinned packages audited"; fi; \
+	done; exit $$failed
+
 clean:
-	rm -rf .venv .venv-interop $(VLLM) build dist *.egg-info
+	rm -rf .venv .venv-interop $(AUDIT) $(VLLM) build dist *.egg-info

@@ -95,7 +95,9 @@ def _finished(root: Path, spec: RunSpec, methods: Sequence[str]) -> dict[str, li
             raise UnknownName("method in this run", name, every)
     wanted = pipeline.ordered(methods) if methods else every
     parts = [part for part in pipeline.parts(spec) if part.method in wanted]
-    return {name: [store.read_json(part.scores(root)) for part in parts if part.method == name] for name in wanted}
+    return {
+        name: [store.read_json(part.scores(root), Finished) for part in parts if part.method == name] for name in wanted
+    }
 
 
 def _each(

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from harness import processes
 from harness.errors import BudgetExceeded
 
 
@@ -76,33 +75,7 @@ def tree_cpu_seconds() -> float:
     if not Path("/proc/self/stat").exists():
         usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-    # Every thread's list of children, where the system has them: a look at each process of a machine takes 5 ms.
-    tree = _down() if Path(f"/proc/self/task/{os.getpid()}/children").exists() else _among_all()
-    return sum(sum(map(int, fields[11:15])) for fields in map(_stat, tree) if fields) / os.sysconf("SC_CLK_TCK")
-
-
-def _down() -> Iterator[int]:
-    waiting = [os.getpid()]
-    while waiting:
-        yield (pid := waiting.pop())
-        with suppress(OSError):  # it has just ended
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                waiting += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
-
-
-def _among_all() -> Iterator[int]:
-    pids = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    tree = {os.getpid()}
-    for pid in pids:  # a child's pid is nearly always above its parent's; wrapped pids lose a little CPU
-        fields = _stat(pid)
-        if fields and int(fields[1]) in tree:
-            tree.add(pid)
-    yield from tree
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Fields after the command name (which may hold spaces), or None when the process has just ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
+    tree = processes.tree(os.getpid())
+    return sum(sum(map(int, fields[11:15])) for fields in map(processes.stat, tree) if fields) / os.sysconf(
+        "SC_CLK_TCK"
+    )

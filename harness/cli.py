@@ -44,6 +44,12 @@ Examples:
 class Friendly(click.Group):
     """Prints harness errors as one message with the right exit code."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if any("\ud800" <= letter <= "\udfff" for letter in word):  # how Python keeps bytes that are no UTF-8
+                raise click.UsageError(f"{word!a} is not UTF-8: no spec, row or page could hold it")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

@@ -61,6 +61,7 @@ def export(folder: Path, target: Path, form: str, **flags: Any) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results/runs"), help="a MODEL's folder of rows goes here"
 )
+@click.option("--trust-task-code", is_flag=True, help="let a FILE.yaml run Python code (its tags !function)")
 @click.option("--offline", is_flag=True, help="never ask a hub; a missing file is an error that names it")
 def evaluate(target: str, tasks: tuple[str, ...], methods: tuple[str, ...], **flags: Any) -> None:
     """Ask lm-eval (extra lm-eval) about the base and the winners of a RUN, or about a MODEL, in memory.
@@ -73,7 +74,8 @@ def evaluate(target: str, tasks: tuple[str, ...], methods: tuple[str, ...], **fl
 
     if flags["offline"]:
         config.forbid_network()
-    asking = lmeval.Asking([name for text in tasks for name in text.split(",")], flags["limit"] or 0, flags["batch"])
+    names = [name for text in tasks for name in text.split(",")]
+    asking = lmeval.Asking(names, flags["limit"] or 0, flags["batch"], flags["trust_task_code"])
     command, found, root = shlex.join(["harness", *sys.argv[1:]]), plugins.load(), Path(target)
     if (root / "spec.toml").exists():
         finished(root)

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
 
+from harness import jsonlines
 from harness.contracts import Domain
 from harness.errors import BadRow, HarnessError, UsageError
+from harness.jsonlines import Malformed
 from harness.types import Json, Problem
 
-MAX_LINE_BYTES = 64 << 20
 DETAIL_CHARS = 300
 SHAPE = '{"id": ..., "problem": {...}, "completion": "..."}'
 # What a plugin's `read` may raise over an odd row besides BadRow. Anything else is a fault worth a traceback.
@@ -92,73 +93,38 @@ def _count(file: IO[bytes]) -> int:
     return lines + bool(last and not last.endswith(b"\n"))
 
 
-class _Malformed(Exception):
-    """What is wrong with a line."""
-
-
 def read_lines(file: IO[bytes], domain: ReadingDomain) -> Iterator[Line]:
     """The lines of a UTF-8 file, numbered from 1. Blank lines are skipped; a byte order mark and CRLF are accepted."""
-    for number, raw in _raw_lines(file):
-        if raw is not None and not raw.strip():
-            continue
+    for number, raw in jsonlines.numbered(file):
         try:
             yield _line(number, raw, domain)
-        except _Malformed as fault:
+        except Malformed as fault:
             yield Line(number, 0, None, None, "", str(fault)[:DETAIL_CHARS])
 
 
-def _raw_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Numbered lines; None for one that is longer than a line may be, of which no more than that is held."""
-    number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(raw) <= MAX_LINE_BYTES:
-            yield number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-            continue
-        while raw and not raw.endswith(b"\n"):
-            raw = file.readline(MAX_LINE_BYTES)
-        yield number, None
-
-
 def _line(number: int, raw: bytes | None, domain: ReadingDomain) -> Line:
-    if raw is None:
-        raise _Malformed(f"longer than {MAX_LINE_BYTES >> 20} MiB")
-    row = _decode(raw)
+    row = jsonlines.decoded(raw)
     if not isinstance(row, dict):
-        raise _Malformed(f"a line is a JSON object {SHAPE}, found {_kind(row)}")
+        raise Malformed(f"a line is a JSON object {SHAPE}, found {jsonlines.kind(row)}")
     for field in ("id", "problem", "completion"):
         if field not in row:
-            raise _Malformed(f"field {field}: missing; a line is {SHAPE}")
+            raise Malformed(f"field {field}: missing; a line is {SHAPE}")
     if not isinstance(row["problem"], dict):
-        raise _Malformed(
-            f"field problem: a JSON object in the data set's own field names, found {_kind(row['problem'])}"
+        raise Malformed(
+            f"field problem: a JSON object in the data set's own field names, found {jsonlines.kind(row['problem'])}"
         )
     if not isinstance(row["completion"], str):
-        raise _Malformed(f"field completion: text, found {_kind(row['completion'])}")
+        raise Malformed(f"field completion: text, found {jsonlines.kind(row['completion'])}")
     _check_id(row["id"])
     try:
         problem = read_row(domain, row["problem"])
     except BadRow as error:
-        raise _Malformed(f"problem: {error}") from error
-    return Line(number, len(raw), row["id"], problem, row["completion"], "")
-
-
-def _decode(raw: bytes) -> Any:
-    try:
-        return json.loads(raw.decode().strip())  # a place in the message is one in this line
-    except UnicodeDecodeError as error:
-        raise _Malformed(f"not UTF-8: {error.reason} at byte {error.start}") from error
-    except (ValueError, RecursionError) as error:
-        raise _Malformed(f"not JSON: {error}") from error
+        raise Malformed(f"problem: {error}") from error
+    return Line(number, len(raw or b""), row["id"], problem, row["completion"], "")
 
 
 def _check_id(value: Json) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError) as error:  # NaN, which Python reads and JSON does not know
-        raise _Malformed(f"field id: {error}") from error
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+        raise Malformed(f"field id: {error}") from error

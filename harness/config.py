@@ -8,10 +8,7 @@ are free-form here and checked against the method's own `options`.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import os
-import tomllib
 import types as pytypes
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import store
+from harness import limits, store, toml
 from harness.errors import UnknownName, UsageError
 from harness.types import Outcome
 
@@ -147,36 +144,7 @@ class RunSpec:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.budget < self.sampling.group:
-            raise UsageError(
-                f"a budget of {self.budget} rollouts is smaller than one group of {self.sampling.group}: "
-                "raise --budget or lower --set sampling.group=..."
-            )
-        if self.budget % self.sampling.group:
-            whole = self.budget // self.sampling.group * self.sampling.group
-            raise UsageError(
-                f"a budget of {self.budget} rollouts is no whole number of groups of {self.sampling.group}: "
-                f"use {whole} or {whole + self.sampling.group}, so that every rollout of the budget is spent"
-            )
-        if self.sampling.group < 2:
-            raise UsageError("sampling.group must be at least 2: a lone rollout has no group to be compared with")
-        if not 0 < self.sampling.temperature < math.inf:
-            raise UsageError("sampling.temperature must be finite and above 0: greedy draws carry no gradient")
-        if not all(math.isfinite(value) for value in dataclasses.asdict(self.rewards).values()):
-            raise UsageError("every rewards.* (rewards.correct, ...) must be a finite number")
-        if min(self.search.samples, self.evaluation.samples) < 1:
-            raise UsageError("search.samples and evaluation.samples must be at least 1")
-        if any(not 0 < target < math.inf for target in self.search.kl_targets):
-            raise UsageError("search.kl_targets must be above 0: the zero step is always a candidate")
-        if self.sampling.max_tokens < 0 or self.selection_budget < 0:
-            raise UsageError("sampling.max_tokens and selection_budget are 0 (the default) or more")
-        if self.seeds < 1:
-            raise UsageError("--seeds must be at least 1")
-        if 0 < self.selection_budget < len(self.search.kl_targets) + 1:
-            raise UsageError(
-                f"a selection budget of {self.selection_budget} cannot score {len(self.search.kl_targets) + 1} "
-                "candidates once: raise --selection-budget or give fewer search.kl_targets"
-            )
+        limits.check(self)
 
     @property
     def num_train_problems(self) -> int:
@@ -208,7 +176,7 @@ def load(domain: str | None, *, file: Path | None, changes: Mapping[str, Any], s
 
     Raises UsageError or UnknownName for anything that is not a key of the spec.
     """
-    values: dict[str, Any] = _read_toml(file) if file else {}
+    values: dict[str, Any] = toml.parsed(toml.read_text(file, "spec file"), str(file)) if file else {}
     values.update({key: value for key, value in changes.items() if value not in (None, ())})
     if domain is not None:
         values["domain"] = domain
@@ -228,7 +196,10 @@ def is_file(name: str) -> bool:
 
 def _anchored(name: str) -> str:
     """A file by its absolute path, so that a run can be resumed from any folder."""
-    return str(Path(name).expanduser().absolute()) if is_file(name) else name
+    try:
+        return str(Path(name).expanduser().absolute()) if is_file(name) else name
+    except RuntimeError as error:  # ~somebody
+        raise UsageError(f"{name}: there is no such user") from error
 
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:
@@ -237,54 +208,26 @@ def to_dict(spec: RunSpec) -> dict[str, Any]:
 
 def to_toml(spec: RunSpec) -> str:
     """The spec as TOML, readable by `--spec`."""
-    return "\n".join(_toml_lines(to_dict(spec), "")) + "\n"
-
-
-def _toml_lines(values: Mapping[str, Any], prefix: str) -> list[str]:
-    plain = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
-    lines = [f"{key} = {_toml_value(value)}" for key, value in plain.items()]
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            lines += ["", f"[{prefix}{key}]", *_toml_lines(value, f"{prefix}{key}.")]
-    return lines
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes are JSON's, and DEL
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return repr(value)
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        raise UsageError(f"no spec file {file}")
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is not TOML: {error}") from error
+    return toml.written(to_dict(spec))
 
 
 def _set(values: dict[str, Any], text: str) -> None:
     path, equals, raw = text.partition("=")
     if not equals:
-        raise UsageError(f'--set wants a.b=value, got "{text}"')
+        raise UsageError(f"--set wants a.b=value, got {limits.short(text)}")
     *parents, last = path.strip().split(".")
     for key in parents:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise UsageError(f'--set {text}: "{key}" is a value, not a table')
+            raise UsageError(f'--set {limits.short(text)}: "{key}" is a value, not a table')
     values[last] = _literal(raw.strip())
 
 
 def _literal(raw: str) -> Any:
     """A TOML value, or the bare text when it is none (so that quotes are optional)."""
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+        return toml.parsed(f"value = {raw}", "--set")["value"]
+    except UsageError:  # absurd numbers and nesting among it, which are refused as text
         return raw
 
 
@@ -307,17 +250,44 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(typing.get_args(hint)[0], item, name) for item in items)
     if origin is not None and origin is not pytypes.UnionType:
-        return {key: dict(_table(options, f"{name}.{key}")) for key, options in _table(value, name).items()}
+        return {key: _options(options, f"{name}.{key}") for key, options in _table(value, name).items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _float(value, name)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UsageError(f"{name} must be {hint.__name__}, got {value!r}")
+        raise UsageError(f"{name} must be {hint.__name__}, got {limits.short(value)}")
+    if isinstance(value, str):
+        limits.require_text(value, name)
     return value
+
+
+def _float(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError(f"{name} is a number of {len(str(value))} digits, which is too large") from error
+
+
+def _options(value: Any, name: str) -> dict[str, Any]:
+    """Options of a method: plain values and lists of them, which JSON and TOML can hold."""
+    options = dict(_table(value, name))
+    for key, option in options.items():
+        _require_plain(option, f"{name}.{key}")
+    return options
+
+
+def _require_plain(value: Any, name: str) -> None:
+    if isinstance(value, str):
+        limits.require_text(value, name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_plain(item, name)
+    elif not isinstance(value, bool | int | float):
+        raise UsageError(f"{name} must be a number, a truth value, text or a list, got {limits.short(value)}")
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise UsageError(f"{name} is a table of options, got {value!r}")
+        raise UsageError(f"{name} is a table of options, got {limits.short(value)}")
     return value
 
 

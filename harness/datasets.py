@@ -11,13 +11,12 @@ JSON Lines and JSON need nothing else; a parquet file needs pyarrow.
 from __future__ import annotations
 
 import importlib
-import json
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import config, seeds
+from harness import config, jsonlines, seeds
 from harness.errors import UsageError
 from harness.types import Problem
 
@@ -110,43 +109,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [{"task_id": file.stem, **row} for file in files for row in read_rows(file)]
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    if path.suffix != ".json":
-        return [row for _, row in numbered_rows(path)]
-    return [_row(row, f"{path}, row {number}") for number, row in enumerate(_one_list(path), start=1)]
-
-
-def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, row) of a file of JSON Lines. Raises UsageError that names the file and the line."""
-    # Not splitlines(): it would also cut at separators that may stand inside a JSON string.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            yield number, _row(_decode(line, place), place)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-
-
-def _row(row: Any, place: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise UsageError(f"{place}: a row is a JSON object, found {type(row).__name__}")
-    return row
-
-
-def _one_list(path: Path) -> list[Any]:
-    rows = _decode(_text(path), str(path))
-    return rows if isinstance(rows, list) else [rows]
-
-
-def _decode(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{place} is not JSON: {error}") from error
+    return jsonlines.whole(path) if path.suffix == ".json" else [row for _, row in jsonlines.rows(path)]
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:

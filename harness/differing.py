@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import safe_open
 
-from harness import config, leaderboard, sampling, store
+from harness import config, leaderboard, shards, store
 from harness.types import Rollout
 
 NEVER_EQUAL = (
@@ -77,9 +77,12 @@ def _problems(one: Path, other: Path) -> Iterator[str]:
 
 def _splits(root: Path) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for line in (root / "problems.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        found.setdefault(entry["split"], []).append(entry["problem"])
+    path = root / "problems.jsonl"
+    with store.as_written(path):
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            if line:
+                entry = json.loads(line)
+                found.setdefault(entry["split"], []).append(entry["problem"])
     return found
 
 
@@ -96,10 +99,10 @@ def _rollouts(one: Path, other: Path) -> Iterator[str]:
 
 def _completions(paths: Iterable[Path]) -> Iterator[tuple[tuple[str, int], Rollout]]:
     for path in paths:
-        with safe_open(path, framework="np") as file:
+        with store.as_written(path), safe_open(path, framework="np") as file:
             groups = json.loads(file.metadata()["index"])["groups"]
         for problem_id in groups:
-            for rollout in sampling.read_group(path, problem_id):
+            for rollout in shards.read_group(path, problem_id):
                 yield (problem_id, rollout.sample_idx), rollout
 
 
@@ -227,4 +230,4 @@ def _shown(value: Any) -> str:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return store.read_plain(path) if path.exists() else {}

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import store
+from harness import admitting, store
 from harness.budget import Cost, Stopwatch
 from harness.config import EngineSpec
 from harness.contracts import Engine, Method, Objective, Progress
@@ -99,7 +99,7 @@ def optional(engine: Engine, name: str, *, method: str) -> Callable[..., Any]:
     found: Callable[..., Any] | None = getattr(engine, name, None)
     if found is None:
         raise UsageError(
-            f'{method} needs an engine with "{name}", which {type(engine).__name__} has not. Use --engine '
+            f'{method} needs an engine with "{name}", which {admitting.name_of(engine)} has not. Use --engine '
             f"{EngineSpec().name}, or another that has it (docs/write-a-method.md), or leave {method} out."
         )
     return found

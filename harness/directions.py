@@ -42,7 +42,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from harness import seeds, store
-from harness.errors import HarnessError, UnknownName, UsageError
+from harness.errors import HarnessError, NotFinite, UnknownName, UsageError
 from harness.types import Direction, Move
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -172,6 +172,8 @@ def _write(
     header = {"weight_norms": json.dumps(norms)}
     store.write_via(root / out, lambda temporary: save_file(tensors, temporary, header))
     norm = float(np.sqrt(sum(np.square(t, dtype=np.float64).sum() for t in tensors.values())))
+    if not math.isfinite(norm):
+        raise NotFinite(f"the direction of kind {kind} has norm {norm:.3g}")
     digest = store.digest(root / out)
     return replace(source, id=digest[:16], kind=kind, norm=norm, path=out, digest=digest)
 

@@ -26,7 +26,12 @@ def print_plugins(plugins: Plugins, *, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
-                {"plugins": [asdict(r) for r in listed], "broken": [asdict(b) for b in plugins.broken]}, indent=1
+                {
+                    "plugins": [asdict(r) for r in listed],
+                    "loaded": [source._asdict() for source in plugins.sources],
+                    "broken": [asdict(b) for b in plugins.broken],
+                },
+                indent=1,
             )
         )
         return
@@ -35,8 +40,9 @@ def print_plugins(plugins: Plugins, *, as_json: bool) -> None:
         table.add_column(name)
     for r in listed:
         table.add_row(r.kind, r.name, r.summary, f"{r.distribution} {r.version}")
-    screen = Console(width=None if Console().is_terminal else 140)
+    screen = Console(markup=False, width=None if Console().is_terminal else 140)
     screen.print(table)
+    screen.print(f"loaded, in this order: {', '.join(map(str, plugins.sources)) or 'none'}")
     for b in plugins.broken:
         screen.print(f"broken: {b.name} of {b.distribution} {b.version}: {b.error}", style="red")
 

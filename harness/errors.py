@@ -35,8 +35,26 @@ class BudgetExceeded(HarnessError):
     """A method asked for more rollouts than its budget holds."""
 
 
-class NoSignal(HarnessError):
-    """Every group of a batch is dead: there is no direction. Recorded as a row with a status, not a crash."""
+class Unmoved(HarnessError):
+    """A method comes to no policy of its own. Recorded as a row with a status, scored as the base: no crash."""
+
+    status = ""
+
+
+class NoSignal(Unmoved):
+    """Every group of a batch is dead: there is no direction."""
+
+    status = "no signal"
+
+
+class NotFinite(Unmoved):
+    """A policy, a direction or a step has numbers that are NaN or infinite. Of the base itself it ends the run."""
+
+    status = "not finite"
+
+
+class EngineFailure(HarnessError):
+    """An engine raised, or handed over something other than it was asked for."""
 
 
 class VerifierFailure(HarnessError):

@@ -48,7 +48,7 @@ def score_of(batches: Sequence[RolloutBatch], problems: Sequence[Problem], *, co
         for judged in batch.judged():
             judged_of[judged.problem_id].append(judged)
     everything = [judged for group in judged_of.values() for judged in group]
-    counts = [_counts([j for j in judged_of[p.id] if _has_verdict(j)], combine) for p in problems]
+    counts = [_counts([j for j in judged_of[p.id] if not j.failed], combine) for p in problems]
     return Score(
         problem_ids=tuple(problem.id for problem in problems),
         n=tuple(n for n, _, _ in counts),
@@ -58,12 +58,8 @@ def score_of(batches: Sequence[RolloutBatch], problems: Sequence[Problem], *, co
         truncated=_share(judged.truncated for judged in everything),
         unparsed=_share(judged.verdict.outcome is Outcome.UNPARSED for judged in everything),
         timeouts=_share(judged.verdict.outcome is Outcome.TIMEOUT for judged in everything),
-        errors=sum(judged.verdict.outcome is Outcome.ERROR for judged in everything),
+        errors=sum(judged.failed for judged in everything),
     )
-
-
-def _has_verdict(judged: Judged) -> bool:
-    return judged.verdict.outcome is not Outcome.ERROR
 
 
 def _share(flags: Iterable[bool]) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import config, console, leaderboard, pipeline, selecting, store
+from harness import config, console, leaderboard, pipeline, provenance, selecting, store
 from harness.errors import UnknownName, UsageError
 from harness.leaderboard import Row
 from harness.pipeline import Finished, Part
@@ -51,18 +51,19 @@ def _result(root: Path, part: Part) -> Finished:
     if not part.scores(root).exists():
         known = sorted({str(p.relative_to(root / "methods").parent) for p in root.glob("methods/*/*/scores.json")})
         raise UnknownName("finished method/seed", f"{part.method}/{part.seed}", known)
-    found: Finished = store.read_json(part.scores(root))
+    found: Finished = store.read_json(part.scores(root), Finished)
     return found
 
 
 def _require_new(target: Path) -> None:
     if target.exists():
         raise UsageError(f"{target} exists already; name a new one")
+    store.make_folder(target.parent)
 
 
 def card(root: Path, part: Part, done: Finished) -> str:
     """The model card: which run, method and step made the policy, and what it scored there."""
-    manifest = store.read_json(root / "manifest.json")
+    manifest = provenance.read(root)
     every = leaderboard.of_engine(root / "leaderboard.csv", manifest["row"]["engine"])
     rows = [row for row in every if (row["method"], row["seed"]) == (part.method, str(part.seed))]
     row, commit = rows[0], rows[0]["commit"] or "of an installed package"

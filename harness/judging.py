@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copyreg
 import ctypes
+import hashlib
 import importlib
 import io
 import json
+import math
 import operator
 import os
 import pickle
@@ -18,13 +20,17 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+from harness import processes
 from harness.contracts import Domain
-from harness.types import Outcome, Problem
+from harness.types import Outcome, Problem, Verdict
 
 DETAIL_CHARS = 300
+EXTRACTED_CHARS = 1 << 16  # of longer answers the beginning and a digest stand for the whole, so that votes stay right
+TEXT_OR_NONE = (str, type(None))
 FIELDS = tuple(field.name for field in fields(Problem))
 _values = operator.attrgetter(*FIELDS)
 
@@ -37,6 +43,9 @@ def serve() -> None:
     os.dup2(null, 0)
     os.dup2(null, 1)  # a verifier that prints must not write into the replies
     end_with(options["parent"])
+    processes.adopt_orphans()
+    forked: list[bool] = []
+    os.register_at_fork(after_in_child=lambda: forked.append(True))
 
     def reply(message: dict[str, Any] | list[Any]) -> None:
         replies.write(json.dumps(message).encode() + b"\n")
@@ -49,14 +58,21 @@ def serve() -> None:
         reply({"failed": _describe(error)})
         return
     _bound_memory(options["memory"])
-    time_limit = getattr(domain, "time_limit", lambda _: None)
+    time_limit = getattr(domain, "time_limit", None)
     reply({"ready": f"{domain.name} {domain.version}"})
-    while header := requests.read(8):
-        items = pickle.loads(requests.read(int.from_bytes(header, "big")))
-        reply({"limits": [time_limit(problem) for problem, _ in items]})
-        for problem, completion in items:
-            reply(_judge(domain, problem, completion))
-    getattr(domain, "close", lambda: None)()
+    try:
+        while header := requests.read(8):
+            items = pickle.loads(requests.read(int.from_bytes(header, "big")))
+            limits = [None if time_limit is None else _limit(time_limit, problem) for problem, _ in items]
+            reply({"limits": [None if isinstance(limit, dict) else limit for limit in limits]})
+            for (problem, completion), limit in zip(items, limits, strict=True):
+                answer = limit if isinstance(limit, dict) else _judge(domain, problem, completion)
+                if forked:
+                    os._exit(0)  # a child that `verify` made and that came back as well
+                reply(answer)
+        getattr(domain, "close", lambda: None)()
+    finally:
+        processes.end_below(os.getpid())
 
 
 def pickled(pairs: list[tuple[Any, ...]]) -> bytes:
@@ -73,22 +89,53 @@ def problem_of(*values: Any) -> Problem:
     return Problem(**dict(zip(FIELDS, values, strict=True)))
 
 
+def _limit(time_limit: Callable[[Problem], Any], problem: Problem) -> float | dict[str, Any] | None:
+    """The seconds that the domain gives the problem, None where it gives none, or what went wrong."""
+    try:
+        limit = time_limit(problem)
+        if limit is not None and not 0 < float(limit) < math.inf:
+            raise ValueError(f"time_limit gave {limit!r}, not seconds")
+        return None if limit is None else float(limit)
+    except Exception as error:  # noqa: BLE001 - the border
+        return {"failure": "exception", "detail": _describe(error), "seconds": 0.0}
+
+
 def _judge(domain: Domain, problem: Problem, completion: str) -> dict[str, Any] | list[Any]:
     """A verdict's values, without names since there are many of them, or what went wrong."""
     started = time.perf_counter()
     try:
-        verdict = domain.verify(problem, completion)
-        outcome, detail = Outcome(verdict.outcome), verdict.detail[:DETAIL_CHARS]
-        return [outcome, verdict.extracted, verdict.format_ok, detail, time.perf_counter() - started]
+        return [*_checked(domain.verify(problem, completion)), time.perf_counter() - started]
     except MemoryError as error:
+        error.__traceback__ = None  # lets go of what its frames hold, or there is no room for an answer
         message = {"failure": "memory", "detail": _describe(error)}
-    except Exception as error:  # noqa: BLE001 - the border
+    except BaseException as error:  # noqa: BLE001 - the border; nobody but the verifier ends this process by an exception
         message = {"failure": "exception", "detail": _describe(error)}
     return {**message, "seconds": time.perf_counter() - started}
 
 
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:DETAIL_CHARS]
+def _checked(verdict: Any) -> list[Any]:
+    """Its values, all of a type that JSON has. Raises TypeError or ValueError that says what is wrong with them."""
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"verify gave {type(verdict).__name__}, not a Verdict")
+    extracted, format_ok, detail = verdict.extracted, verdict.format_ok, verdict.detail
+    if not (isinstance(extracted, TEXT_OR_NONE) and isinstance(format_ok, bool) and isinstance(detail, str)):
+        kinds = (type(value).__name__ for value in (extracted, format_ok, detail))
+        raise TypeError("a Verdict's extracted, format_ok and detail are of types " + ", ".join(kinds))
+    if extracted is not None and len(extracted) > EXTRACTED_CHARS:
+        extracted = _short(extracted)
+    return [Outcome(verdict.outcome), extracted, format_ok, detail[:DETAIL_CHARS]]
+
+
+def _short(extracted: str) -> str:
+    digest = hashlib.sha256(extracted.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{extracted[:DETAIL_CHARS]}... ({len(extracted)} characters, sha256 {digest})"
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:DETAIL_CHARS].removesuffix(": ")
+    except Exception:  # noqa: BLE001 - the border: its own text fails
+        return type(error).__name__
 
 
 def _load(target: str) -> Domain:

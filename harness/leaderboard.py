@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import locking, stats, stepping, store
+from harness import limits, locking, stats, stepping, store
 from harness.budget import Cost
 from harness.contracts import Displacement
+from harness.errors import HarnessError, UsageError
 from harness.evaluating import Evaluation
 from harness.types import Direction, Score, Search
 
@@ -39,6 +40,10 @@ OF_THE_POLICY = (
     "train_rollouts", "selection_rollouts", "updates", "device", "step", "relative_step", "kl", "entropy_base", "entropy",
     "batch_pass_rate", "dead_groups", "snr", "agreement", "logprob_gap", "changed_weights", "commit", "dirty",
 )  # fmt: skip
+TEXTS = frozenset({
+    "run_id", "date", "status", "domain", "train_benchmark", "test_benchmark", "data_hash", "model", "model_revision",
+    "method", "method_version", "direction", "engine", "seed", "device", "commit", "dirty", "command",
+})  # fmt: skip
 UNCOMPARED = ("run_id", "date", "command", "wall_seconds", "cpu_seconds")  # may differ between equal rows
 OK = "ok"  # status of a method that ran, with "too few" or "oracle" in parentheses; others say why it did not
 Row = dict[str, Any]
@@ -239,12 +244,44 @@ def _cell(value: Any) -> Any:
 
 
 def read_csv(path: Path) -> list[Row]:
-    return of_csv(path.read_text(encoding="utf-8"))
+    """Every value is text. Raises HarnessError for a file that does not hold rows, with the line and the column."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"{path} cannot be read: {error}") from error
+    try:
+        rows = of_csv(text)
+        _check(rows)
+    except (csv.Error, ValueError, UsageError) as error:
+        raise HarnessError(f"{path} holds no rows of the harness: {error}") from error
+    return rows
 
 
 def of_csv(text: str) -> list[Row]:
     """Rows as a reader of leaderboard.csv sees them: every value is text."""
     return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def _check(rows: Sequence[Row]) -> None:
+    """Raises ValueError for rows with other columns, or with text where a number belongs."""
+    for number, row in enumerate(rows, start=2):
+        if list(row) != list(COLUMNS) or None in row.values():
+            odd = sorted(set(map(str, row)) ^ set(COLUMNS)) or ["fewer values than columns"]
+            raise ValueError(f"line {number} has other columns ({', '.join(odd[:3])})")
+        limits.require_name(row["domain"], f"a domain (line {number})")
+        limits.require_name(row["method"], f"a method (line {number})")
+        if row["seed"] != "all" and not row["seed"].isdecimal():
+            raise ValueError(f"line {number}, column seed: {limits.short(row['seed'])} is no number and not all")
+        for column in COLUMNS:
+            if column not in TEXTS and row[column]:
+                _number(row[column], f"line {number}, column {column}")
+
+
+def _number(text: str, place: str) -> None:
+    try:
+        float(text)
+    except ValueError as error:
+        raise ValueError(f"{place}: {limits.short(text)} is no number") from error
 
 
 def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -253,7 +290,9 @@ def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
     Waits for another process that is doing so.
     """
     written = []
-    folder.mkdir(parents=True, exist_ok=True)
+    for domain in {str(row["domain"]) for row in run_rows}:
+        limits.require_name(domain, "a domain")
+    store.make_folder(folder)
     with locking.alone(folder, wait=True):
         for domain in sorted({str(row["domain"]) for row in run_rows}):
             path = folder / f"{domain}.csv"

@@ -14,26 +14,29 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import config, store
+from harness import config, store, toml
 from harness.contracts import Loaded
 from harness.errors import UsageError
 from harness.types import Score
 
 FILES = (".yaml", ".yml")
 UNKNOWN = float("nan")
+PLAIN = "tag:yaml.org,2002:"  # of values; ...:python/ makes objects
 
 
 class Asking(NamedTuple):
-    """What is asked, the same of every model: names or YAML files of tasks. `limit` 0: all problems of each."""
+    """What is asked, the same of every model: names or YAML files of tasks. `limit` 0: all problems of each. `trusted`: files may
+    run code."""
 
     tasks: Sequence[str]
     limit: int = 0
     batch: int = 32
+    trusted: bool = False
 
 
 class Answers(NamedTuple):
@@ -96,6 +99,10 @@ class Examiner:
     def _of_file(self, path: Path) -> dict[str, Any]:
         if not path.is_file():
             raise UsageError(f"there is no task file {path}")
+        if not self.asking.trusted and (code := code_of(path)):
+            raise UsageError(
+                f"{code}, which runs Python code when the task is loaded. If you have read it and trust it: --trust-task-code"
+            )
         spec: dict[str, Any] = self._import("lm_eval.tasks._yaml_loader").load_yaml(path)
         options = spec.get("dataset_kwargs") or {}
         if "data_files" in options:
@@ -110,6 +117,54 @@ class Examiner:
             raise UsageError(
                 f"harness eval asks lm-eval, which cannot be imported ({error}): pip install 'oneshot-harness[lm-eval]'"
             ) from error
+
+
+def code_of(path: Path) -> str:
+    """Where a task file, or one that it includes, has a tag such as !function; "" where none does.
+
+    Raises UsageError for what is no YAML.
+    """
+    yaml = importlib.import_module("yaml")  # comes with transformers
+    seen: set[Path] = set()
+    files = [path]
+    while files:
+        place = files.pop()
+        if place.resolve() in seen:
+            continue
+        seen.add(place.resolve())
+        try:
+            root = yaml.compose(toml.read_text(place, "task file"), Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise UsageError(f"{place} is not YAML: {error}") from error
+        for node in _nodes(root):
+            if not node.tag.startswith(PLAIN) or "/" in node.tag:
+                return f"{place}, line {node.start_mark.line + 1} has the tag {node.tag}"
+        files += [place.parent / name for name in _included(root)]
+    return ""
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Every node of a YAML document once: aliases may lead in circles."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, tuple | list):
+            waiting += node
+            continue
+        yield node
+        if not isinstance(node.value, str):
+            waiting += node.value
+
+
+def _included(root: Any) -> Iterator[str]:
+    """Files that a task takes its defaults from: the scalars under its key `include`."""
+    for key, value in root.value if root is not None and not isinstance(root.value, str) else ():
+        if key.value == "include":
+            yield from (node.value for node in _nodes(value) if isinstance(node.value, str))
 
 
 def _placed(files: Any, folder: Path) -> Any:

@@ -15,7 +15,7 @@ import json
 import shutil
 from pathlib import Path
 
-from harness import checksums
+from harness import checksums, store
 from harness.errors import HarnessError
 
 LAYOUT = 2  # of run folders and suite folders; 1 had no checksums
@@ -38,7 +38,8 @@ def require_origin(root: Path) -> None:
     origin = next((root / name for name in ("command.json", "suite.json") if (root / name).exists()), None)
     if origin is None:
         return
-    layout = json.loads(origin.read_text(encoding="utf-8")).get("layout", 1)
+    said = store.read_plain(origin)
+    layout = said.get("layout", 1) if isinstance(said, dict) else None
     if layout != LAYOUT:
         raise HarnessError(
             f"{root} has layout {layout} of run folders and this version of the harness knows {LAYOUT}: use the version that "

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import datetime
 import functools
-import json
-import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import checksums, config, directing, evaluating, leaderboard, mending, provenance, selecting, store
+from harness import (
+    admitting,
+    checksums,
+    config,
+    directing,
+    evaluating,
+    events,
+    leaderboard,
+    limits,
+    mending,
+    provenance,
+    selecting,
+    store,
+)
 from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Displacement, Domain, Engine, Method
-from harness.errors import NoSignal, UnknownName, UsageError
+from harness.errors import NoSignal, UnknownName, Unmoved, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
@@ -68,6 +78,7 @@ class Finished:
 
 def create(spec: RunSpec, *, out: Path, command: str) -> Path:
     """A new run folder with the spec and nothing else; raises UsageError when it exists."""
+    store.make_folder(out)
     date = stamp()
     root = out / f"{date}-{spec.domain}-{spec.hash}"
     if root.exists():
@@ -83,7 +94,7 @@ def stamp() -> str:
 
 def open_folder(root: Path, spec: RunSpec, *, command: str, date: str) -> None:
     """Make `root` a run folder in which nothing ran yet. spec.toml comes last: where it is, all is."""
-    root.mkdir(parents=True, exist_ok=True)
+    store.make_folder(root)
     checksums.begin(root)
     store.write_json(root / "command.json", {"command": command, "date": date, "layout": mending.LAYOUT})
     store.write_text(root / "spec.toml", config.to_toml(spec))
@@ -124,7 +135,7 @@ def execute(
     with opened(root, spec, plugins, progress=progress, shared=shared) as run:
         directing.require(methods, run.engine)
         manifest = provenance.write(run, plugins, methods)
-        _notify(plugins, root, "harness_run_started", run=root)
+        events.tell(plugins, root, "harness_run_started", run=root)
         if ahead is not None:
             ahead(run)
         finished: dict[str, list[Finished]] = {name: [] for name in methods}
@@ -132,7 +143,7 @@ def execute(
             finished[part.method].append(_finish(run, part, methods[part.method], options[part.method]))
         rows = rows_of(manifest, finished, run.engine.displacement)
     leaderboard.put(root / "leaderboard.csv", rows)
-    _notify(plugins, root, "harness_run_finished", run=root, rows=rows)
+    events.tell(plugins, root, "harness_run_finished", run=root, rows=rows)
     return rows
 
 
@@ -173,10 +184,11 @@ def methods_of(spec: RunSpec, plugins: Plugins) -> dict[str, Method]:
 def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
     known: Mapping[str, Any] = getattr(method, "options", {})
     own = {key: value for key, value in given.items() if key != USES}
-    for key in own:
+    prefix = f"method.{name or method.name}"
+    for key, value in own.items():
         if key not in known:
-            prefix = f"method.{name or method.name}"
             raise UnknownName("option", f"{prefix}.{key}", [f"{prefix}.{k}" for k in known])
+        limits.require_option(value, known[key], f"{prefix}.{key}")
     return {**known, **own}
 
 
@@ -207,7 +219,7 @@ def opened(
             pool=pool,
             problems=problems,
             progress=progress,
-            notify=notify or functools.partial(_stage_finished, plugins, root),
+            notify=notify or functools.partial(events.stage_finished, plugins, root),
             lender=None if shared is None else Lender(shared, provenance.of_draws(spec, engine, registration, domain)),
         )
     finally:
@@ -218,31 +230,23 @@ def opened(
 def open_engine(root: Path, spec: RunSpec, plugins: Plugins) -> Engine:
     told = {"workers": spec.num_workers, "logprob_gap": spec.sampling.logprob_gap}
     options = {**config.to_dict(spec)["engine"], **told}
-    engine: Engine = plugins.lookup("engine", spec.engine.name).load()(spec.model, root, options)
-    return engine
+    return admitting.engine(lambda: plugins.lookup("engine", spec.engine.name).load()(spec.model, root, options))
 
 
 def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) -> Finished:
     """Run and evaluate one method in one seed, or read its scores.json."""
     (name, seed), path = part, part.scores(run.root)
     if path.exists():
-        done: Finished = store.read_json(path)
+        done: Finished = store.read_json(path, Finished)
         return done
     stages = Stages(run, method=name, seed=seed, options=options)
     status = leaderboard.OK
     try:
         contender = method.run(stages)
-    except NoSignal as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
-        contender, status = Contender(policies=(run.base,)), f"no signal: {reason}"
-    among = (
-        stages.last_search.candidates if stages.last_search and name in run.spec.evaluation.candidate_methods else ()
-    )
-    policies = [candidate.policy for candidate in among]
-    tests = {
-        test: Tested(evaluation=scores, cost=cost._asdict())
-        for test, problems in run.problems.test.items()
-        for scores, cost in [evaluating.evaluate(run, contender, problems, seed=seed, method=name, candidates=policies)]
-    }
+        tests = _tests(run, part, contender, stages.last_search)
+    except Unmoved as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
+        contender, status = Contender(policies=(run.base,)), f"{reason.status}: {reason}"
+        tests = _tests(run, part, contender, stages.last_search if isinstance(reason, NoSignal) else None)
     seen, spent = evaluating.seen(run, contender, seed=seed, method=name)
     finished = Finished(
         status=status,
@@ -263,6 +267,17 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
         scores = {"pass@1": tested.evaluation.sampled.accuracy, "greedy": tested.evaluation.greedy.accuracy}
         run.notify("evaluate", {"method": name, "seed": seed, "status": status, "test": test, **scores})
     return finished
+
+
+def _tests(run: Run, part: Part, contender: Contender, search: Search | None) -> dict[str, Tested]:
+    """Scores on every test set, of each step of the search as well where the method's are looked at."""
+    (name, seed), looked_at = part, part.method in run.spec.evaluation.candidate_methods
+    among = [candidate.policy for candidate in search.candidates] if search is not None and looked_at else []
+    return {
+        test: Tested(evaluation=scores, cost=cost._asdict())
+        for test, problems in run.problems.test.items()
+        for scores, cost in [evaluating.evaluate(run, contender, problems, seed=seed, method=name, candidates=among)]
+    }
 
 
 def rows_of(
@@ -304,24 +319,6 @@ def _outcome(
         cost=Cost(**done.cost).plus(Cost(**done.tests[test].cost)),  # type: ignore[arg-type]
         oracle=done.contender.combine == "oracle",
     )
-
-
-def _stage_finished(plugins: Plugins, root: Path, stage: str, summary: Mapping[str, Any]) -> None:
-    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in summary.items()}
-    _append_event(root, {"stage": stage, **clean})
-    _notify(plugins, root, "harness_stage_finished", run=root, stage=stage, summary=clean)
-
-
-def _notify(plugins: Plugins, root: Path, hook: str, **arguments: Any) -> None:
-    for error in plugins.observe(hook, **arguments).errors:
-        _append_event(root, {"observer_error": error})
-        warnings.warn(f"observer {error}", stacklevel=2)
-
-
-def _append_event(root: Path, event: Mapping[str, Any]) -> None:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with open(root / "events.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"time": now, **event}) + "\n")
 
 
 def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:

@@ -69,7 +69,7 @@ def print_plan(spec: RunSpec, plugins: Plugins) -> None:
         sizes = _expected(spec, domain, names)
         pace = estimating.assumed(spec, max_tokens=sizes.max_tokens)
     plan = [stage(spec, name, spends(methods[name], options[name]), sizes) for name in methods]
-    screen = Console(width=None if Console().is_terminal else 140)
+    screen = Console(markup=False, width=None if Console().is_terminal else 140)
     screen.print(_table(spec, names, plan, pace))
     total = spec.seeds * sum(hours(one, spec, pace) for one in plan)
     screen.print(

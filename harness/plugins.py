@@ -46,6 +46,17 @@ class Registration:
             ) from error
 
 
+class Source(NamedTuple):
+    """A loaded entry point and where it is from, whatever it does: one that only observes has no registered name."""
+
+    name: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.distribution} {self.version}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
     """An entry point or a hook that failed; it takes nothing else down."""
@@ -71,6 +82,7 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.registered: dict[tuple[str, str], Registration] = {}
         self.broken: list[Broken] = []
+        self.sources: list[Source] = []
 
     def add(self, plugin: object, *, name: str, distribution: str, version: str) -> None:
         """Register one plugin module or object and collect its names."""
@@ -81,6 +93,7 @@ class Plugins:
                 if hook is not None:
                     hook(_Collector(self, kind=kind, distribution=distribution, version=version))
             self.manager.register(plugin, name=f"{distribution}:{name}")
+            self.sources.append(Source(name, distribution, version))
             before = self.registered
         finally:
             self.registered = before  # all of a plugin or nothing

@@ -24,6 +24,8 @@ from harness.types import Problem
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "math-verify", "pluggy", "click", "rich")
 
+KEYS = ("spec", "row", "tests", "engine", "methods", "data_hashes")  # what is read back of it
+
 
 class Commit(NamedTuple):
     """The checkout the harness runs from; empty when it is an installed wheel."""
@@ -36,7 +38,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     """The manifest of the run folder: read when it exists, so that a resumed run keeps its own."""
     path = run.root / "manifest.json"
     if path.exists():
-        known: dict[str, Any] = store.read_json(path)
+        known = read(run.root)
         _require_same(known["row"]["model_revision"], run.engine.identity()["revision"], "model")
         _require_same(known["tests"], tests(run), "test data")
         _require_same(known["data_hashes"], data_hashes(run), "data")
@@ -68,6 +70,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
         "platform": platform.platform(),
         "packages": versions(),
         "domain": {"name": domain.name, "plugin": domain.distribution, "version": domain.version},
+        "plugins": _plugins(spec, plugins),
         "methods": {name: method.version for name, method in methods.items()},
         "isolation": isolation.level(domain.load()),
         "sources": run.problems.names._asdict(),
@@ -79,6 +82,25 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
     store.write_lines(run.root / "problems.jsonl", lines)
     store.write_json(path, manifest)
     return manifest
+
+
+def _plugins(spec: RunSpec, plugins: Plugins) -> dict[str, Any]:
+    """Whose code decided results, and whose ran: all that were loaded, since each may observe the run."""
+    methods = {str(spec.method.get(name, {}).get("uses", name)) for name in ("base", *spec.methods)}
+    names = [("domain", spec.domain), ("engine", spec.engine.name), *(("method", name) for name in sorted(methods))]
+    used = {f"{kind} {name}": plugins.lookup(kind, name) for kind, name in names}
+    return {
+        "used": {name: f"{r.distribution} {r.version} ({r.target})" for name, r in used.items()},
+        "loaded": list(map(str, plugins.sources)),
+    }
+
+
+def read(root: Path) -> dict[str, Any]:
+    """The manifest of a run folder. Raises HarnessError where it is none."""
+    found: dict[str, Any] = store.read_json(root / "manifest.json", dict)
+    if missing := [key for key in KEYS if not isinstance(found.get(key), dict)]:
+        raise HarnessError(f"{root / 'manifest.json'} is no manifest: it has no {missing[0]}")
+    return found
 
 
 def of_draws(spec: RunSpec, engine: Engine, registration: Registration, domain: Domain) -> list[Any]:

@@ -67,7 +67,7 @@ class Run:
         )
         for batch, _ in found:
             try:
-                verifying.check_errors([judged.verdict for judged in batch.judged()])
+                verifying.check_errors([judged.weakest for judged in batch.judged()])
             except VerifierFailure:
                 batch.forget_verdicts()
                 raise

@@ -1,30 +1,27 @@
 """Sample and verify: from problems and a policy to judged groups on disk.
 
-Does: plan shards (whole groups of similar prompt length), let the engine sample and the pool judge them, write each
-shard whole or not at all, and read groups back one by one.
-Doesn't: weigh or average. A finished shard is never sampled again, so resume continues where a run stopped.
+Does: plan shards (whole groups of similar prompt length), let the engine sample and the pool judge them, keep each
+shard whole or not at all.
+Doesn't: know what its files look like (shards.py), weigh or average. A finished shard is never sampled again, so resume continues where a run stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
-
-from harness import seeds, store
+from harness import seeds, shards, store, verifying
 from harness.budget import Cost, Stopwatch
 from harness.contracts import Engine, Progress, Verifiers
+from harness.errors import VerifierFailure
 from harness.lending import Lender, Wanted
-from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict
+from harness.types import Finish, Outcome, Policy, Problem, Rollout, SampleRequest, Shard, Verdict, require_inside
 
 
 @store.record
@@ -53,6 +50,15 @@ class Judged:
     truncated: bool
     tokens: int
 
+    @property
+    def weakest(self) -> Verdict:
+        """That of the two which is an ERROR, if one is; else its own."""
+        return self.free if self.free.outcome is Outcome.ERROR else self.verdict
+
+    @property
+    def failed(self) -> bool:
+        return self.weakest.outcome is Outcome.ERROR
+
 
 @store.record
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,9 @@ class RolloutBatch:
     temperature: float
     samples: int
 
+    def __post_init__(self) -> None:
+        require_inside(self.folder)
+
     def judged(self) -> Iterator[Judged]:
         for index in range(len(self.shards)):
             yield from store.read_json(_verdict_path(Path(self.root), self.folder, index)).judged
@@ -87,7 +96,7 @@ class RolloutBatch:
     def group(self, problem_id: str) -> tuple[Rollout, ...]:
         """One problem's rollouts, read from its shards without loading the rest."""
         own = [i for i, ids in enumerate(self.shards) if problem_id in ids]
-        parts = [read_group(_shard_path(Path(self.root), self.folder, i), problem_id) for i in own]
+        parts = [shards.read_group(_shard_path(Path(self.root), self.folder, i), problem_id) for i in own]
         return tuple(rollout for part in parts for rollout in part)
 
 
@@ -138,17 +147,18 @@ def collect(
         missing = [p for p in planned.values() if not _is_done(root, p)]
         done = len(planned) - len(missing)
         progress(done, len(planned))
-        watch = Stopwatch()
-        for one, rollouts in zip(missing, _sample(engine, missing), strict=True):
-            write_shard(_shard_path(root, one.folder, one.place), rollouts)
+        watch, failures = Stopwatch(), defaultdict[str, list[Verdict]](list)
+        for one, rollouts in _rollouts(engine, missing):
             judged = judge(rollouts, known, pool)
+            failures[one.folder] += [j.weakest for j in judged if j.failed]
+            _stop_when_failing(failures[one.folder], [p for p in planned.values() if p.folder == one.folder], root)
             seconds = watch.cost()
             watch = Stopwatch()
             used = {"wall_seconds": seconds.wall_seconds, "cpu_seconds": seconds.cpu_seconds}
             store.write_json(
                 _verdict_path(root, one.folder, one.place), JudgedShard(judged=judged, cost=used), compact=True
             )
-            if lender is not None and not any(j.verdict.outcome is Outcome.ERROR for j in judged):
+            if lender is not None and not any(j.failed for j in judged):
                 lender.lend(_wanted(root, one, known))  # not the errors of a verifier that may yet be repaired
             done += 1
             progress(done, len(planned))
@@ -166,6 +176,16 @@ def collect(
     return [Collected(batch, _cost(batch)) for batch in batches]
 
 
+def _stop_when_failing(failures: Sequence[Verdict], draw: Sequence[_Planned], root: Path) -> None:
+    """Raises VerifierFailure, without verdicts left behind, as soon as no further ones can bring the errors below the limit."""
+    try:
+        verifying.check_errors(failures, of=sum(len(request.seeds) for p in draw for request in p.shard))
+    except VerifierFailure:
+        for p in draw:
+            _verdict_path(root, p.folder, p.place).unlink(missing_ok=True)
+        raise
+
+
 def _is_done(root: Path, one: _Planned) -> bool:
     paths = _shard_path(root, one.folder, one.place), _verdict_path(root, one.folder, one.place)
     return all(path.exists() for path in paths)
@@ -174,6 +194,19 @@ def _is_done(root: Path, one: _Planned) -> bool:
 def _wanted(root: Path, one: _Planned, problems: dict[str, Problem]) -> Wanted:
     content = [one.shard, one.policy.id, [problems[request.problem_id] for request in one.shard]]
     return Wanted(content, _shard_path(root, one.folder, one.place), _verdict_path(root, one.folder, one.place))
+
+
+def _rollouts(engine: Engine, planned: Sequence[_Planned]) -> Iterator[tuple[_Planned, Sequence[Rollout]]]:
+    """Of every shard, on disk by then. Those that were drawn before, and lack verdicts only, are not drawn again."""
+    paths = [_shard_path(engine.root, one.folder, one.place) for one in planned]
+    drawn = [path.exists() for path in paths]
+    fresh = _sample(engine, [one for one, there in zip(planned, drawn, strict=True) if not there])
+    for one, path, there in zip(planned, paths, drawn, strict=True):
+        rollouts = shards.read(path) if there else next(fresh)
+        if not there:
+            shards.write(path, rollouts)
+        yield one, rollouts
+    next(fresh, None)  # to its end, where its shards are counted
 
 
 def _sample(engine: Engine, planned: Sequence[_Planned]) -> Iterator[list[Rollout]]:
@@ -190,8 +223,8 @@ def _cost(batch: RolloutBatch) -> Cost:
     """Tokens, verifier calls and seconds of a batch."""
     cost = Cost()
     for index in range(len(batch.shards)):
-        text = _verdict_path(Path(batch.root), batch.folder, index).read_text(encoding="utf-8")
-        shard = json.loads(text)  # records would take nine times as long
+        path = _verdict_path(Path(batch.root), batch.folder, index)
+        shard = store.read_plain(path)  # records would take nine times as long
         tokens = sum(judged["tokens"] for judged in shard["judged"])
         cost = cost.plus(Cost(gen_tokens=tokens, verifier_calls=len(shard["judged"]), **shard["cost"]))
     return cost
@@ -268,64 +301,3 @@ def judge(rollouts: Sequence[Rollout], problems: dict[str, Problem], pool: Verif
 
 def _lenient(problem: Problem) -> Problem:
     return replace(problem, meta={**problem.meta, "answer_format": "lenient"})
-
-
-def write_shard(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """One safetensors file: flat arrays with offsets, and a JSON index of groups in the header."""
-    texts = [rollout.text.encode() for rollout in rollouts]
-    arrays = {
-        "completion_tokens": np.concatenate([r.completion_tokens for r in rollouts]),
-        "logprobs": np.concatenate([r.logprobs for r in rollouts]),
-        "lengths": np.array([len(r.completion_tokens) for r in rollouts], dtype=np.int64),
-        "seeds": np.array([r.seed for r in rollouts], dtype=np.int64),
-        "sample_idxs": np.array([r.sample_idx for r in rollouts], dtype=np.int64),
-        "text": np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8),
-        "text_lengths": np.array([len(text) for text in texts], dtype=np.int64),
-    }
-    prompts: dict[str, Any] = {}
-    for row, rollout in enumerate(rollouts):
-        entry = prompts.setdefault(rollout.problem_id, {"first": row, "count": 0})
-        entry["count"] += 1
-        entry["prompt"] = rollout.prompt_tokens.tolist()
-    if all(r.entropies is not None for r in rollouts):
-        arrays["entropies"] = np.concatenate([r.entropies for r in rollouts])
-    # One key: safetensors writes several in random order, and equal shards would differ in their bytes.
-    index = {"groups": prompts, "finish": [str(r.finish) for r in rollouts], "policy": rollouts[0].policy}
-    store.write_via(path, lambda temporary: save_file(arrays, temporary, {"index": json.dumps(index)}))
-
-
-def read_group(path: Path, problem_id: str) -> tuple[Rollout, ...]:
-    with safe_open(path, framework="np") as file:
-        header = json.loads(file.metadata()["index"])
-        entry, finish = header["groups"][problem_id], header["finish"]
-        first, count = entry["first"], entry["count"]
-        ends = np.concatenate([[0], np.cumsum(file.get_tensor("lengths"))])
-        text_ends = np.concatenate([[0], np.cumsum(file.get_tensor("text_lengths"))])
-        tokens, logprobs = file.get_slice("completion_tokens"), file.get_slice("logprobs")
-        entropies = file.get_slice("entropies") if "entropies" in file.keys() else None  # noqa: SIM118
-        text = file.get_tensor("text").tobytes()  # a slice may not start at the end, where an empty text does
-        sample_idxs, rollout_seeds = file.get_tensor("sample_idxs"), file.get_tensor("seeds")
-        prompt = np.asarray(entry["prompt"], dtype=np.int32)
-        return tuple(
-            Rollout(
-                problem_id=problem_id,
-                sample_idx=int(sample_idxs[row]),
-                policy=header["policy"],
-                seed=int(rollout_seeds[row]),
-                prompt_tokens=prompt,
-                completion_tokens=tokens[int(ends[row]) : int(ends[row + 1])],
-                logprobs=logprobs[int(ends[row]) : int(ends[row + 1])],
-                text=text[int(text_ends[row]) : int(text_ends[row + 1])].decode(),
-                finish=Finish(finish[row]),
-                entropies=None if entropies is None else entropies[int(ends[row]) : int(ends[row + 1])],
-            )
-            for row in range(first, first + count)
-        )
-
-
-def texts(root: Path, folder: str) -> Iterator[str]:
-    """All completions of a draw (`folder_of`), without their tokens."""
-    for path in sorted((root / "rollouts" / folder).glob("shard-*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            whole, ends = file.get_tensor("text").tobytes(), np.cumsum(file.get_tensor("text_lengths")).tolist()
-        yield from (whole[start:end].decode() for start, end in itertools.pairwise([0, *ends]))

@@ -16,11 +16,13 @@ import numpy as np
 
 from harness import evaluating, racing, stepping
 from harness.budget import Cost, Stopwatch
+from harness.errors import EngineFailure
 from harness.run import Run
 from harness.sampling import Draw, RolloutBatch
 from harness.stepping import Solved
 from harness.types import Candidate, Direction, FloatArray, Move, Policy, Problem, Rollout, Score, Search
 
+ROUNDING = 1e-3  # nats that a KL of zero may be off by
 ZERO = Solved(step=0.0, kl=0.0, target=0.0)
 
 
@@ -150,8 +152,12 @@ def _score(race: Race, lane: Lane) -> Score:
 
 
 def _kl(race: Race, rollouts: Sequence[Rollout], origin: Policy, policy: Policy) -> float:
+    """Not finite where the policy's distributions are not. Raises EngineFailure for one below zero."""
     scores = race.run.engine.score(rollouts, origin, temperature=race.temperature, kl_to=policy)
-    return float(np.concatenate([score.kl_T for score in scores if score.kl_T is not None]).mean())
+    kl = float(np.concatenate([score.kl_T for score in scores if score.kl_T is not None]).mean())
+    if kl < -ROUNDING:
+        raise EngineFailure(f"the engine gives a KL divergence of {kl:.3g} nats per token, which cannot be below zero")
+    return kl
 
 
 def entropy(run: Run, batches: Sequence[RolloutBatch], policy: Policy, temperature: float) -> tuple[float | None, Cost]:

@@ -13,7 +13,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import completions, datasets
+from harness import completions, datasets, jsonlines
 from harness.config import RunSpec, is_file
 from harness.contracts import Benchmark, Domain
 from harness.errors import BadRow, HarnessError, UnknownName, UsageError
@@ -181,7 +181,7 @@ def _check(found: Selected) -> None:
     sets = {"selection": found.selection, **tests, **train}
     for name, problems in sets.items():
         if not problems:
-            raise UsageError(f"there are no problems for {name}")
+            raise UsageError(f"there are no problems for {name}{_why(found.names)}")
     hashes = {name: {problem.content_hash for problem in problems} for name, problems in sets.items()}
     held_out = [("selection", other) for other in (*tests, *train)] + [
         (test, other) for test in tests for other in train
@@ -189,6 +189,16 @@ def _check(found: Selected) -> None:
     for name, other in held_out:
         if shared := hashes[name] & hashes[other]:
             raise HarnessError(f"{len(shared)} problems are in both {name} and {other}: results would be inflated")
+
+
+def _why(chosen: Names) -> str:
+    files = sorted({name for part in chosen for name in part if is_file(name)})
+    if not files:
+        return ""
+    return (
+        f": rows of a file belong to the split that their field `split` names, else to one by content (50 % train, 20 % selection, "
+        f"30 % test), and {', '.join(files)} has none for this one. Give more rows, that field, or --train, --test and --set data.selection=..."
+    )
 
 
 def _named(problem: Problem, prefix: str) -> Problem:
@@ -203,7 +213,7 @@ def read_file(domain: Domain, path: Path) -> dict[str, list[Problem]]:
     reader = completions.reading(domain)
     found: dict[str, list[Problem]] = {split: [] for split in SPLITS}
     lines: dict[str, int] = {}
-    for number, row in datasets.numbered_rows(path):
+    for number, row in jsonlines.rows(path):
         place = f"{path}, line {number}"
         try:
             problem = _named(completions.read_row(reader, row), path.stem)

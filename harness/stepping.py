@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import stats
+from harness.errors import NoSignal, NotFinite
 from harness.types import Candidate, Score
 
 TOLERANCE = 0.1  # a step is accepted when its KL is within this share of the target
 MAX_REFINEMENTS = 6
 PROBE = 1e-3  # |step x direction| / |theta| of the first probe
+SHORTEST = 1e-9
 MAX_RELATIVE = 1.0  # a step longer than the weights themselves is no small change
 
 
@@ -34,7 +36,13 @@ class Solved(NamedTuple):
 def solve_steps(
     kl_at: Callable[[float], float], targets: Sequence[float], *, direction_norm: float, weight_norm: float
 ) -> list[Solved]:
-    """Steps for ascending KL targets. A target that no step up to |delta| = |theta| reaches has none."""
+    """Steps for ascending KL targets. A target that no step up to |delta| = |theta| reaches has none.
+
+    `kl_at` may be NaN or infinite: such a step is too long. Raises NoSignal for a direction of norm zero, NotFinite where
+    no step has a KL.
+    """
+    if not direction_norm > 0:
+        raise NoSignal("the direction has norm zero: no step along it changes anything")
     unit = weight_norm / direction_norm
     points = [_probe(kl_at, unit)]
     solved = []
@@ -49,9 +57,16 @@ def solve_steps(
 
 def _probe(kl_at: Callable[[float], float], unit: float) -> tuple[float, float]:
     """A first (step, KL) with a KL far enough from rounding noise to extrapolate from."""
-    relative = PROBE
-    while (kl := kl_at(relative * unit)) < 1e-4 and relative < MAX_RELATIVE:
-        relative *= 4
+    relative, kl = PROBE, kl_at(PROBE * unit)
+    while not math.isfinite(kl):
+        if relative < SHORTEST:
+            raise NotFinite(
+                f"no step along the direction has a finite KL, not even one of {relative:.0e} of the weights"
+            )
+        relative /= 16
+        kl = kl_at(relative * unit)
+    while kl < 1e-4 and relative < MAX_RELATIVE and math.isfinite(further := kl_at(4 * relative * unit)):
+        relative, kl = 4 * relative, further
     return relative * unit, max(kl, 1e-12)
 
 
@@ -62,6 +77,9 @@ def _solve(
     for _ in range(MAX_REFINEMENTS):
         step = min(_guess(points, target), limit)
         kl = kl_at(step)
+        if not math.isfinite(kl):
+            limit = step / 2
+            continue
         points.append((step, max(kl, 1e-12)))
         if abs(kl - target) <= TOLERANCE * target or (step == limit and kl < target):
             break

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 
 from harness import checksums, types
 from harness.budget import Cost
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 
 T = TypeVar("T")
 # Failures that no program can be blamed for: disks that are full, broken, gone or read-only, limits, rights.
@@ -85,6 +85,14 @@ def write_via(path: Path, writer: Callable[[str], object]) -> None:
     os.close(folder)
 
 
+def make_folder(path: Path) -> None:
+    """Raises UsageError where there cannot be such a folder."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
 @contextmanager
 def _system_errors(path: Path) -> Iterator[None]:
     """With the file in them, which the system does not name; safetensors tells a full disk in words only."""
@@ -109,8 +117,36 @@ def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
     write_text(path, json.dumps(encode(value), indent=None if compact else 1) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    return decode(json.loads(path.read_text(encoding="utf-8")))
+def read_json(path: Path, kind: type = object) -> Any:
+    """Raises HarnessError for a file that `write_json` did not write, or wrote with another kind of value."""
+    with as_written(path):
+        found = decode(read_plain(path))
+        if not isinstance(found, kind):
+            raise TypeError(f"found {type(found).__name__}, not {kind.__name__}")
+    return found
+
+
+def read_plain(path: Path) -> Any:
+    """The same without records: objects and lists as JSON has them. Raises as `read_json`."""
+    with as_written(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Inside, a fault in what is read from `path` is a HarnessError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise HarnessError(f"{path} is gone, which the run has written") from error
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:  # no JSON, or no record of ours
+        raise HarnessError(f"{path} is not what the harness writes ({type(error).__name__}: {error})") from error
 
 
 digest = checksums.digest
@@ -172,7 +208,8 @@ def write_lines(path: Path, rows: list[Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Any]:
-    with open(path, encoding="utf-8") as file:
+    """Raises HarnessError for a file that `write_lines` did not write."""
+    with as_written(path), open(path, encoding="utf-8") as file:
         for line in file:
             yield decode(json.loads(line))
 

@@ -17,22 +17,23 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import json
+import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import checksums, config, mending, store
+from harness import checksums, config, limits, mending, store, toml
 from harness.config import RunSpec
-from harness.errors import UnknownName, UsageError
+from harness.errors import HarnessError, UnknownName, UsageError
 
 BUILT_IN = Path(__file__).parent / "suites"
 KEYS = ("summary", "figure", "prepare", "shared", "grid")
 FIGURES = ("updates", "budget", "base", "pass_rate")  # what a suite's figure may have along x
 EACH = "{domain}"
 OWN_FILES = {"suite.toml", "suite.json", checksums.NAME}
+MOST_RUNS = 10_000
+PLACE = 180  # longest part of a folder name that tells the axes
 LABEL = 40  # longest part of a folder name that one axis may take
 
 
@@ -88,16 +89,15 @@ def load(name: str, *, domain: str | None, changes: Mapping[str, Any], sets: Seq
     Raises UsageError or UnknownName; a mistake in the file names the file.
     """
     path = _find(name)
-    text = path.read_text(encoding="utf-8")
+    text = toml.read_text(path, "suite file")
+    values = toml.parsed(text, str(path))
     try:
-        values = _checked(tomllib.loads(text))
+        values = _checked(values)
         axes = dict(_flat(values.get("grid", {})))
         shared, prepare = values.get("shared", {}), tuple(_prepare(table) for table in values.get("prepare", ()))
         points = _expand(shared, _limited(axes, domain), domain)  # valid by itself, before flags have a say
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
     given = {key: value for key, value in changes.items() if value not in (None, ())}
     _refuse_axes(axes, [*given, *(text.partition("=")[0].strip() for text in sets)])
     if given or sets:
@@ -108,8 +108,6 @@ def load(name: str, *, domain: str | None, changes: Mapping[str, Any], sets: Seq
 
 def _find(name: str) -> Path:
     if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise UsageError(f"no suite file {name}")
         return Path(name)
     if name not in names():
         raise UnknownName("suite", name, names(), hint="A suite of your own is given as FILE.toml.")
@@ -122,7 +120,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             raise UnknownName("key of a suite", key, KEYS)
     for key in ("shared", "grid"):
         if not isinstance(values.get(key, {}), dict):
-            raise UsageError(f"[{key}] is a table, got {values[key]!r}")
+            raise UsageError(f"[{key}] is a table, got {limits.short(values[key])}")
     if values.get("figure", "") not in ("", *FIGURES):
         raise UnknownName("figure of a suite", str(values["figure"]), FIGURES)
     prepare = values.get("prepare", [])
@@ -138,6 +136,8 @@ def _prepare(table: Mapping[str, Any]) -> Prepare:
     missing = [key for key in ("module", "makes") if not isinstance(table.get(key), str)]
     if missing:
         raise UsageError(f"[[prepare]] needs {' and '.join(missing)}: a module to run, and the file it writes last")
+    if not isinstance(table.get("arguments", []), list):
+        raise UsageError(f"[[prepare]] arguments is a list, got {limits.short(table['arguments'])}")
     return Prepare(table["module"], tuple(str(a) for a in table.get("arguments", ())), table["makes"])
 
 
@@ -147,7 +147,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, lis
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         elif not isinstance(value, list) or not value:
-            raise UsageError(f"grid.{prefix}{key} must be a list of values, got {value!r}")
+            raise UsageError(f"grid.{prefix}{key} must be a list of values, got {limits.short(value)}")
         else:
             count = len(_keys(key)) + bool(_own_name(key))
             if count > 1 and not all(isinstance(item, list) and len(item) == count for item in value):
@@ -188,6 +188,9 @@ def _expand(
     shared: Mapping[str, Any], axes: Mapping[str, list[Any]], domain: str | None, sets: Sequence[str] = ()
 ) -> list[Point]:
     labels = {axis: _labels(_first(axis, values)) for axis, values in axes.items() if len(values) > 1}
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_RUNS:
+        raise UsageError(f"the grid has {count:,} runs, and a suite at most {MOST_RUNS:,}: give its axes fewer values")
     points = []
     for chosen in itertools.product(*(range(len(values)) for values in axes.values())):
         values, own = copy.deepcopy(dict(shared)), dict(zip(axes, chosen, strict=True))
@@ -200,7 +203,7 @@ def _expand(
             _own_name(axis) or _keys(axis)[0]: labels[axis][index] for axis, index in own.items() if axis in labels
         }
         place = ",".join(_safe(f"{axis}={label}") for axis, label in varying.items()) or "run"
-        points.append(Point(f"{place}-{spec.hash}", varying, spec))
+        points.append(Point(f"{place[:PLACE]}-{spec.hash}", varying, spec))
     if len({point.spec.hash for point in points}) < len(points):
         raise UsageError("two points of the grid are the same run")
     return points
@@ -270,7 +273,7 @@ def is_suite(root: Path) -> bool:
 def reopen(root: Path) -> Opened:
     """Raises HarnessError where the folder is damaged, or another version's."""
     mending.require_origin(root)
-    record = json.loads((root / "suite.json").read_text(encoding="utf-8"))
+    record = _record(root)
     prepare = tuple(Prepare(p["module"], tuple(p["arguments"]), p["makes"]) for p in record["prepare"])
     points = tuple(
         Point(run["name"], run["axes"], config.load(None, file=None, changes=run["spec"], sets=()))
@@ -279,6 +282,16 @@ def reopen(root: Path) -> Opened:
     text = (root / "suite.toml").read_text(encoding="utf-8")
     suite = Suite(record["name"], record["source"], text, record["figure"], prepare, points)
     return Opened(suite, record["command"])
+
+
+def _record(root: Path) -> Any:
+    """What `open_folder` wrote. Raises HarnessError where someone else has, names that lead out of the folder among it."""
+    record = store.read_plain(root / "suite.json")
+    if not isinstance(record, dict) or not {"prepare", "runs", "name", "source", "figure", "command"} <= record.keys():
+        raise HarnessError(f"{root / 'suite.json'} is not what the harness writes")
+    for run in record["runs"]:
+        limits.require_name(run["name"].replace(",", "+"), "a run of a suite")
+    return record
 
 
 def run_folders(root: Path) -> list[Path]:

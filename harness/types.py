@@ -19,12 +19,20 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import HarnessError
+
 if TYPE_CHECKING:
     pass
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
+
+
+def require_inside(path: str) -> None:
+    """Raises HarnessError for a path that leads out of the folder it is relative to: records may be other people's."""
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise HarnessError(f"a record names the file {path!r}, which is outside of its run folder")
 
 
 class Outcome(StrEnum):
@@ -116,6 +124,9 @@ class Move:
     digest: str
     step: float = 1.0
 
+    def __post_init__(self) -> None:
+        require_inside(self.path)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -175,13 +186,17 @@ class Direction:
     tokens: int = 0
     rms: str = ""
 
+    def __post_init__(self) -> None:
+        require_inside(self.path)
+        require_inside(self.rms)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """Verdict counts of one contender on one problem set; tuples are per problem, in `problem_ids` order.
 
-    `correct` is judged in the benchmark's own answer format, `correct_free` leniently; ERROR rollouts are
-    outside `n`. Shares are over all drawn completions.
+    `correct` is judged in the benchmark's own answer format, `correct_free` leniently; rollouts of which
+    one of the two verdicts is an ERROR are outside `n`. Shares are over all drawn completions.
     """
 
     problem_ids: tuple[str, ...]

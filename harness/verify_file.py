@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import completions, isolation
+from harness import completions, isolation, jsonlines
 from harness.completions import Line
 from harness.config import RunSpec
 from harness.console import Reporter
@@ -114,7 +114,11 @@ def check_output(path: Path, *, source: Path) -> str:
 
     Raises UsageError when something else is there: a mistyped --out must not cost anybody a file.
     """
-    if _part_of(path).exists() and not _is_result(_part_of(path)):
+    try:
+        in_the_way = not path.is_dir() and _part_of(path).exists() and not _is_result(_part_of(path))
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be a file: {error.strerror}") from error
+    if in_the_way:
         raise UsageError(f"{_part_of(path)} is in the way of --out {path}, and is no result of harness verify")
     if not path.exists():
         return ""
@@ -132,7 +136,7 @@ def _part_of(path: Path) -> Path:
 def _is_result(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
-            first = file.readline(completions.MAX_LINE_BYTES)
+            first = file.readline(jsonlines.MAX_LINE_BYTES)
         record = json.loads(first) if first else {"id": None, "outcome": Outcome.ERROR}
     except (OSError, ValueError, RecursionError):
         return False

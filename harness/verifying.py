@@ -15,164 +15,25 @@ What is a fact about the completion and what is a fault of the verifier:
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import select
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-from harness import judging
 from harness.errors import VerifierFailure
+from harness.supervising import Done, Failure, Item, Worker
 from harness.types import Outcome, Problem, Verdict
 
-START_SECONDS = 120.0
 CHUNK, LULL_LEAST, LULL_MOST = 64, 0.0002, 0.002
 # A worker starts in about 0.2 s; fewer items than this are judged before a second one is there.
 ITEMS_PER_WORKER = 8
 ERROR_COUNT, ERROR_SHARE = 20, 0.01
-OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.judging import serve; serve()"
-
-
-class _Failure(NamedTuple):
-    kind: str  # "time", "memory", "exception" or "death"
-    detail: str
-    seconds: float
-
-
-class _Done(NamedTuple):
-    job: int
-    result: Verdict | _Failure
-
-
-class _Item(NamedTuple):
-    problem: Problem
-    completion: str
-
-
-class _Worker:
-    """One child interpreter and what it is busy with. Its start is not waited for."""
-
-    def __init__(self, target: str, *, time_limit: float, override: float | None, memory_limit: int) -> None:
-        options = json.dumps({"target": target, "memory": memory_limit, "parent": os.getpid()})
-        # A group of its own, so that one killpg takes the domain's children too, and Ctrl-C reaches the parent only.
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, json.dumps(sys.path), options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.requests, self.replies = self.process.stdin, self.process.stdout
-        os.set_blocking(self.replies.fileno(), False)
-        self.time_limit, self.override = time_limit, override
-        self.verifier, self.pace = "", 0.0  # seconds an item, lately
-        self.chunk: deque[int] = deque()
-        self._limits: deque[float | None] = deque()
-        self._buffer = bytearray()
-        self._started = time.monotonic()
-        self.deadline = self._started + START_SECONDS
-
-    @property
-    def ready(self) -> bool:
-        return bool(self.verifier)
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.chunk) or not self.ready
-
-    def send(self, jobs: Sequence[int], items: Sequence[_Item]) -> None:
-        """Hand over a chunk; the clock of its first item starts when the worker says that it has unpacked it."""
-        payload = judging.pickled([tuple(items[job]) for job in jobs])
-        self.chunk.extend(jobs)
-        self._limits.clear()
-        self.deadline = time.monotonic() + START_SECONDS
-        with suppress(BrokenPipeError):  # the death shows as the end of `replies`
-            view = memoryview(len(payload).to_bytes(8, "big") + payload)
-            while view:
-                view = view[self.requests.write(view) or 0 :]
-
-    def receive(self) -> Iterator[_Done]:
-        """Everything that has arrived. A dead worker yields a failure for the item it was at."""
-        while data := self.replies.read(1 << 16):
-            self._buffer += data
-        *lines, self._buffer = self._buffer.split(b"\n")
-        for message in json.loads(f"[{b','.join(lines).decode()}]"):
-            yield from self._message(message)
-        if data is not None:  # the end, where None means that nothing more has come yet
-            yield self._died()
-
-    def _message(self, message: dict[str, Any] | list[Any]) -> Iterator[_Done]:
-        if isinstance(message, list) or "failure" in message:
-            result = self._result(message)
-            self.pace += (result.seconds - self.pace) / 8
-            yield _Done(self.chunk.popleft(), result)
-            self._wind()
-        elif "limits" in message:
-            self._limits.extend(message["limits"])
-            self._wind()
-        elif "ready" in message:
-            self.verifier = message["ready"]
-        else:
-            self.kill()
-            raise VerifierFailure(f"the verifier did not start: {message['failed']}")
-
-    def _result(self, message: dict[str, Any] | list[Any]) -> Verdict | _Failure:
-        if isinstance(message, dict):
-            return _Failure(message["failure"], message["detail"], message["seconds"])
-        outcome, extracted, format_ok, detail, seconds = message
-        values = {"extracted": extracted, "format_ok": format_ok, "detail": detail, "seconds": seconds}
-        return Verdict(outcome=OUTCOMES[outcome], **values, verifier=self.verifier)
-
-    def _wind(self) -> None:
-        self._started = time.monotonic()
-        limit = self._limits.popleft() if self._limits else None
-        self.deadline = self._started + (self.override or (self.time_limit if limit is None else limit))
-
-    def _died(self) -> _Done:
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(1.0)  # the pipe ends a moment before the process: do not make the signal ours
-        code = self.kill()
-        how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        if not self.chunk:
-            raise VerifierFailure(f"a verifier worker {how} before it judged anything")
-        return _Done(self.chunk.popleft(), _Failure("death", how, time.monotonic() - self._started))
-
-    def overdue(self, now: float) -> _Done | None:
-        """Kill the worker when its present item is past its time."""
-        if not self.busy or now < self.deadline:
-            return None
-        self.kill()
-        if not self.chunk:
-            raise VerifierFailure(f"a verifier worker was not ready within {START_SECONDS:.0f} s")
-        seconds = now - self._started
-        return _Done(self.chunk.popleft(), _Failure("time", f"killed after {seconds:.1f} s", seconds))
-
-    def kill(self) -> int:
-        """End the worker and its group; returns how it ended (minus the signal, or the status)."""
-        if not self.replies.closed:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.requests.close()
-            self.replies.close()
-        return self.process.wait()
-
-    def finish(self, deadline: float) -> None:
-        """Let an idle worker whose `requests` are closed run the domain's `close`, then kill what is left."""
-        select.select([self.replies], [], [], max(0.0, deadline - time.monotonic()))  # readable: it has ended
-        self.kill()
+AGAIN = (Outcome.TIMEOUT, Outcome.ERROR)  # also where the domain says so itself
+REASONS = 5  # the commonest, in the message that stops a run
 
 
 class VerifierPool:
@@ -193,10 +54,10 @@ class VerifierPool:
         override: float | None = None,
         memory_limit: int = 2 << 30,
     ) -> None:
-        self._start = partial(_Worker, target, time_limit=time_limit, override=override, memory_limit=memory_limit)
+        self._start = partial(Worker, target, time_limit=time_limit, override=override, memory_limit=memory_limit)
         self._count = max(1, workers)
         self._verifier = ""
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -227,61 +88,63 @@ class VerifierPool:
             suspects = self._crowd(unique, keep)
             self._alone(unique, suspects, keep)
         finally:
-            self._retire([worker for worker in self._workers if worker.chunk or worker.process.returncode is not None])
+            self._retire([worker for worker in self._workers if worker.chunk or worker.ended])
         return [verdicts[place] for place in places]
 
-    def _crowd(self, items: Sequence[_Item], keep: Callable[[int, Verdict], None]) -> list[_Done]:
+    def _crowd(self, items: Sequence[Item], keep: Callable[[int, Verdict], None]) -> list[Done]:
         suspects = []
         count = min(self._count, -(-len(items) // ITEMS_PER_WORKER))
         for done in self._drive(items, deque(range(len(items))), count):
-            if isinstance(done.result, Verdict) and done.result.outcome is not Outcome.TIMEOUT:
+            if isinstance(done.result, Verdict) and done.result.outcome not in AGAIN:
                 keep(done.job, done.result)
             else:
                 suspects.append(done)
         return suspects
 
-    def _alone(self, items: Sequence[_Item], suspects: Sequence[_Done], keep: Callable[[int, Verdict], None]) -> None:
+    def _alone(self, items: Sequence[Item], suspects: Sequence[Done], keep: Callable[[int, Verdict], None]) -> None:
         errors, spoiled = 0, False
         for job, first in sorted(suspects, key=lambda done: done.job):
             # Once the verifier has failed beyond doubt, thousands of retries would only delay the message.
             hopeless = errors >= ERROR_COUNT and errors > ERROR_SHARE * len(items)
-            if hopeless and isinstance(first, _Failure) and first.kind == "exception":
+            if hopeless and self._settle(first).outcome is Outcome.ERROR:
                 keep(job, self._settle(first))
                 continue
-            if spoiled or isinstance(first, _Failure):
+            if spoiled or _failed(first):
                 self._retire(self._workers[:])
-            (_, second), *_ = self._drive(items, deque([job]), 1)
-            spoiled = isinstance(second, _Failure)
-            verdict = second if isinstance(second, Verdict) else self._settle(second)
+            ((_, second),) = self._drive(items, deque([job]), 1)
+            verdict, spoiled = self._settle(second), _failed(second)
             errors += verdict.outcome is Outcome.ERROR
             keep(job, verdict)
+        if spoiled:
+            self._retire(self._workers[:])
 
-    def _settle(self, failure: _Failure) -> Verdict:
-        limit = failure.kind in ("time", "memory")
+    def _settle(self, found: Verdict | Failure) -> Verdict:
+        if isinstance(found, Verdict):
+            return found
+        limit = found.kind in ("time", "memory")
         return Verdict(
             outcome=Outcome.TIMEOUT if limit else Outcome.ERROR,
-            detail=f"{failure.kind}: {failure.detail}",
-            seconds=failure.seconds,
+            detail=f"{found.kind}: {found.detail}",
+            seconds=found.seconds,
             verifier=self._verifier,
         )
 
-    def _drive(self, items: Sequence[_Item], queue: deque[int], count: int) -> Iterator[_Done]:
+    def _drive(self, items: Sequence[Item], queue: deque[int], count: int) -> Iterator[Done]:
         """Run the queue on at most `count` workers and yield what comes back, in any order."""
         while queue or any(worker.chunk for worker in self._workers):
             self._feed(items, queue, count)
             for worker in self._wait():
+                worker.push()
                 yield from worker.receive()
                 self._verifier = worker.verifier or self._verifier
             now = time.monotonic()
             for worker in self._workers[:]:
-                late = worker.overdue(now)
-                if worker.process.returncode is not None:
+                yield from worker.overdue(now)
+                if worker.ended:
                     self._workers.remove(worker)
                     queue.extendleft(reversed(worker.chunk))
-                if late is not None:
-                    yield late
 
-    def _feed(self, items: Sequence[_Item], queue: deque[int], count: int) -> None:
+    def _feed(self, items: Sequence[Item], queue: deque[int], count: int) -> None:
         while queue and len(self._workers) < count:
             self._workers.append(self._start())
         for worker in self._workers[:count]:
@@ -290,20 +153,24 @@ class VerifierPool:
                 size = max(1, min(CHUNK, len(queue) // (2 * count)))
                 worker.send([queue.popleft() for _ in range(size)], items)
 
-    def _wait(self) -> list[_Worker]:
-        """The workers with something to read, or none when a deadline comes first."""
+    def _wait(self) -> list[Worker]:
+        """The workers with something to read, or room for what they are to get; none when a deadline comes first."""
         busy = {worker.replies.fileno(): worker for worker in self._workers if worker.busy}
+        unsent = {worker.requests.fileno(): worker for worker in busy.values() if worker.unsent}
         poll = select.poll()  # not a selector: this runs once an item, and an epoll is four system calls
         for descriptor in busy:
             poll.register(descriptor, select.POLLIN)
+        for descriptor in unsent:
+            poll.register(descriptor, select.POLLOUT)
         patience = min((worker.deadline for worker in busy.values()), default=0.0) - time.monotonic()
         # A wake-up costs more than a quick item: answers gather in the pipe for half of what the chunk may still take.
         lull = min([LULL_MOST, patience, *((len(worker.chunk) - 1) * worker.pace / 2 for worker in busy.values())])
-        if lull > LULL_LEAST:
+        if lull > LULL_LEAST and not unsent:
             time.sleep(lull)
-        return [busy[descriptor] for descriptor, _ in poll.poll(max(0.0, patience) * 1000)]
+        found = poll.poll(max(0.0, patience) * 1000)
+        return list(dict.fromkeys(busy.get(d) or unsent[d] for d, _ in found))
 
-    def _retire(self, workers: Sequence[_Worker]) -> None:
+    def _retire(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
             self._workers.remove(worker)
             worker.kill()
@@ -318,12 +185,12 @@ class VerifierPool:
             worker.finish(deadline)
 
 
-def _unique(items: Sequence[tuple[Problem, str]]) -> tuple[list[_Item], list[int]]:
+def _unique(items: Sequence[tuple[Problem, str]]) -> tuple[list[Item], list[int]]:
     """The distinct items, and for every item the place of its equal. By text, since == takes an answer True for 1."""
     versions: dict[str, list[Problem]] = {}
     firsts: dict[int, Problem] = {}  # by identity: the first that is equal
     known: dict[tuple[int, str], int] = {}
-    unique: list[_Item] = []
+    unique: list[Item] = []
     places = []
     for problem, completion in items:
         first = firsts.get(id(problem))
@@ -335,16 +202,32 @@ def _unique(items: Sequence[tuple[Problem, str]]) -> tuple[list[_Item], list[int
                 same_id.append(problem)
         place = known.setdefault((id(first), completion), len(unique))
         if place == len(unique):
-            unique.append(_Item(first, completion))
+            unique.append(Item(first, completion))
         places.append(place)
     return unique, places
 
 
-def check_errors(verdicts: Sequence[Verdict]) -> None:
-    """Raise VerifierFailure when ERROR verdicts are at least 20 and more than 1 %: the rewards cannot be trusted."""
-    errors = [verdict for verdict in verdicts if verdict.outcome is Outcome.ERROR]
-    if len(errors) >= ERROR_COUNT and len(errors) > ERROR_SHARE * len(verdicts):
+def _failed(result: Verdict | Failure) -> bool:
+    return isinstance(result, Failure) or result.outcome is Outcome.ERROR
+
+
+def check_errors(verdicts: Sequence[Verdict], *, of: int = 0) -> None:
+    """Raise VerifierFailure when ERROR verdicts are at least 20 and more than 1 %: the rewards cannot be trusted.
+
+    `of` is the number of all verdicts, where more than these are to come.
+    """
+    errors, of = [verdict for verdict in verdicts if verdict.outcome is Outcome.ERROR], max(of, len(verdicts))
+    if len(errors) >= ERROR_COUNT and len(errors) > ERROR_SHARE * of:
         raise VerifierFailure(
-            f"the verifier failed on {len(errors)} of {len(verdicts)} completions (limit: 1 %). First: "
-            f"{errors[0].detail}. Judge that completion with `harness verify` to see the failure by itself."
+            f"the verifier failed on {len(errors)} of {of} completions (limit: 1 %). The commonest reasons:\n"
+            f"{_commonest(errors)}\nJudge such a completion with `harness verify` to see the failure by itself."
         )
+
+
+def _commonest(errors: Sequence[Verdict]) -> str:
+    """Reasons with their counts, each by its first wording; those that differ in numbers and quotations are one."""
+    firsts: dict[str, str] = {}
+    kinds = [re.sub(r"\d+|'[^']*'|\"[^\"]*\"", "", verdict.detail) for verdict in errors]
+    for kind, verdict in zip(kinds, errors, strict=True):
+        firsts.setdefault(kind, " ".join(verdict.detail.split()) or "no reason given")
+    return "\n".join(f"{count:>6} x {firsts[kind]}" for kind, count in Counter(kinds).most_common(REASONS))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import budget
+from harness import budget, processes
 
 BURN = "import time\nwhile time.process_time() < .3: pass\nprint('done', flush=True)\ninput()"
 NESTED = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BURN!r}])"
@@ -22,8 +22,8 @@ def test_grandchildren_are_found_and_counted_running_and_ended() -> None:
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "done\n"
-        assert child.pid in budget._down()
-        assert sorted(budget._down()) == sorted(budget._among_all())
+        assert child.pid in processes.tree(os.getpid())
+        assert sorted(processes.tree(os.getpid())) == sorted(processes._among_all(os.getpid()))
         running = budget.tree_cpu_seconds() - before
         child.communicate("\n")
     assert 0.3 <= running <= budget.tree_cpu_seconds() - before

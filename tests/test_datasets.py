@@ -60,10 +60,10 @@ def test_a_json_list_is_read(folder: Path) -> None:
     ("data", "message"),
     [
         (LINES.encode() * 2, r"has 6 rows and must have 3 rows.*someone/toy at 0123"),
-        (LINES.encode() + b'{"q": \n', "line 4 is not JSON"),
-        (b'{"q": 1}\n[2]\n{}\n', "line 2: a row is a JSON object, found list"),
-        (b"[" * 100_000, "line 1 is not JSON"),
-        (b"\xff\xfe", "cannot be read"),
+        (LINES.encode() + b'{"q": \n', "line 4: not JSON"),
+        (b'{"q": 1}\n[2]\n{}\n', "line 2: a row is a JSON object, found a list"),
+        (b"[" * 100_000, "line 1: not JSON"),
+        (b"\xff\xfe", "line 1: not UTF-8"),
     ],
 )
 def test_a_bad_file_is_named(folder: Path, data: bytes, message: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabular_kit import BASE, problems
 
-from harness import sampling, seeds, store
+from harness import sampling, seeds, shards, store
 from harness.errors import VerifierFailure
 from harness.run import Run
 from harness.sampling import Draw
@@ -123,8 +123,8 @@ def test_groups_come_back_as_written(groups: list[list[Rollout]], tmp_path_facto
                 "logprobs": -np.arange(count, dtype=np.float32),
             }
             written.append(Rollout(**fields))
-    sampling.write_shard(path, written)
-    back = [r for index in range(len(groups)) for r in sampling.read_group(path, f"p{index}")]
+    shards.write(path, written)
+    back = [r for index in range(len(groups)) for r in shards.read_group(path, f"p{index}")]
     assert len(back) == len(written)
     for ours, theirs in zip(written, back, strict=True):
         _assert_same(ours, theirs)
@@ -165,24 +165,23 @@ def test_order_of_rollouts_and_verdicts_agree(tmp_path: Path, pool: VerifierPool
         assert ours == [r.sample_idx for r in batch.group(problem_id)]
 
 
-@pytest.mark.parametrize("kind", ["verdicts", "rollouts"])
-def test_a_lost_shard_alone_is_sampled_again_with_equal_content(
-    kind: str, tmp_path: Path, pool: VerifierPool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lost", ["verdicts", "rollouts", "both"])
+def test_a_lost_shard_alone_is_made_again_with_equal_content(
+    lost: str, tmp_path: Path, pool: VerifierPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, _ = collect(tmp_path, pool)
     before = files(tmp_path)
     assert len(batch.shards) == 4
-    lost = next(p for p in sorted((tmp_path / "verdicts").rglob("shard-00002.json")))
-    lost.unlink()
-    if kind == "rollouts":
-        next((tmp_path / "rollouts").rglob("shard-00002.safetensors")).unlink()
+    for kind in ("verdicts", "rollouts") if lost == "both" else (lost,):
+        next((tmp_path / kind).rglob("shard-00002.*")).unlink()
     asked: list[Any] = []
     real = Tabular.sample
     monkeypatch.setattr(
         Tabular, "sample", lambda self, shards, policy: asked.extend(shards) or real(self, shards, policy)
     )
     again, _ = collect(tmp_path, pool)
-    assert [tuple(r.problem_id for r in shard) for shard in asked] == [batch.shards[2]]
+    drawn = [] if lost == "verdicts" else [batch.shards[2]]  # completions that are there are only judged again
+    assert [tuple(r.problem_id for r in shard) for shard in asked] == drawn
     after = files(tmp_path)
     assert _without_seconds(after) == _without_seconds(before)
     assert again == batch
@@ -240,6 +239,10 @@ def test_a_failing_verifier_stops_the_run_and_a_repaired_one_continues_it(tmp_pa
         _run(tmp_path, BrokenPool()).collect([draw()], problems(LEVELS), run_seed=3, label="")
     ((batch, _),) = _run(tmp_path, pool).collect([draw()], problems(LEVELS), run_seed=3, label="")
     assert all(j.verdict.outcome is not Outcome.ERROR for j in batch.judged()), "verdicts of the broken verifier stayed"
+    whole, _ = collect(tmp_path / "whole", pool)
+    assert [[r.text for r in batch.group(p)] for p in batch.problem_ids] == [
+        [r.text for r in whole.group(p)] for p in whole.problem_ids
+    ]
 
 
 def test_common_random_numbers_across_policies(tmp_path: Path, pool: VerifierPool) -> None:

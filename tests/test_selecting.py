@@ -126,8 +126,8 @@ def test_rows_without_a_split_are_shared_out_by_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["{"], r"mine.jsonl, line 1 is not JSON"),
-        (["", "[1]"], r"mine.jsonl, line 2: a row is a JSON object, found list"),
+        (["{"], r"mine.jsonl, line 1: not JSON"),
+        (["", "[1]"], r"mine.jsonl, line 2: a row is a JSON object, found a list"),
         ([{"id": 1}], r"mine.jsonl, line 1: field q: missing"),
         ([{"q": "x", "a": 0}], r"mine.jsonl, line 1: KeyError: 'id'"),
         ([{"id": 1, "q": "x", "a": 0}, {"id": 1, "q": "y", "a": 0}], r"line 2: id mine/1 is that of line 1 already"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tabular_run import execute, small_spec
 
-from harness import advantages, history, leaderboard, pipeline, plugins, sampling, store, weighing
+from harness import advantages, history, leaderboard, pipeline, plugins, shards, store, weighing
 from harness.config import RewardSpec, RunSpec
 from harness.errors import NoSignal, UsageError
 from harness.leaderboard import UNCOMPARED, Row
@@ -146,7 +146,7 @@ def test_the_budget_is_spent_to_the_last_rollout(
     assert row["train_rollouts"] == budget
     drawn = draws(root)
     sizes = [len(batch.problem_ids) * batch.samples for batch in drawn]
-    assert sum(sizes) == sum(1 for batch in drawn for _ in sampling.texts(root, batch.folder)) == budget
+    assert sum(sizes) == sum(1 for batch in drawn for _ in shards.texts(root, batch.folder)) == budget
     assert [size for size, batch in zip(sizes, drawn, strict=True) if "/train-0-" in batch.folder] == [probe][
         : probe > 0
     ]

@@ -22,6 +22,9 @@ BROAD = {
     ("harness/judging.py", "serve"): "verifier pool",
     ("harness/testing/rules.py", "_judge"): "conformance kit: what a plugin raises is a finding",
     ("harness/judging.py", "_judge"): "verifier pool",
+    ("harness/judging.py", "_limit"): "verifier pool",
+    ("harness/judging.py", "_describe"): "verifier pool, an exception whose text cannot be made",
+    ("harness/admitting.py", "_told"): "engine call",
     ("plugins/harness_engines/workers.py", "_serve"): "engine worker process",
     ("plugins/harness_code/runner.py", "*"): "verifier: the process that runs model-written programs",
 }

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tabular_run import harness, invoke
 
-from harness import completions, isolation, verify_file
+from harness import completions, isolation, jsonlines, verify_file
 from harness.completions import Line
 from harness.errors import UsageError, VerifierFailure
 from harness.plugins import Registration
@@ -211,7 +211,7 @@ def test_malformed_lines_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_and_endless_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completions, "MAX_LINE_BYTES", 500)
+    monkeypatch.setattr(jsonlines, "MAX_LINE_BYTES", 500)
     good = line("x", "B").encode()
     (tmp_path / "in.jsonl").write_bytes(b"\xff\xfe\n" + good + b"\n" + b"a" * 1501 + b"\n" + good + b"\n" + b"a" * 501)
     result = invoke("verify", "--domain", "ai2_arc", "in.jsonl")

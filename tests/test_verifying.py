@@ -163,9 +163,9 @@ def test_what_fails_in_the_crowd_and_not_alone_is_judged_by_the_second_run(
     ("word", "outcome", "detail"),
     [
         ("die", Outcome.ERROR, "death: killed by signal 9"),
-        ("exit", Outcome.ERROR, "death: ended with status 5"),
+        ("exit", Outcome.ERROR, "exception: SystemExit: 5"),
         ("raise boo", Outcome.ERROR, "exception: KeyError: 'boo'"),
-        ("nonsense", Outcome.ERROR, "exception: AttributeError"),
+        ("nonsense", Outcome.ERROR, "exception: TypeError: verify gave str"),
         ("memory", Outcome.TIMEOUT, "memory: MemoryError"),
         ("limit", Outcome.TIMEOUT, "my own limit"),
     ],

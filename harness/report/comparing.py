@@ -44,6 +44,7 @@ class Run(NamedTuple):
 def write(roots: Sequence[Path], folder: Path) -> Path:
     """report.html and figures/ in `folder`; returns the page's path. Raises UsageError for a run with nothing finished."""
     path = folder / "report.html"
+    store.make_folder(folder)
     store.write_text(path, of_runs(named([results.load(root) for root in roots]), folder))
     return path
 

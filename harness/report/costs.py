@@ -13,7 +13,7 @@ from typing import Any
 
 import altair
 
-from harness import console, leaderboard
+from harness import console, leaderboard, store
 from harness.leaderboard import Row
 from harness.report import charts, grids, page
 from harness.report.charts import Figure
@@ -70,10 +70,11 @@ def stages(root: Path) -> dict[tuple[str, str], list[float]]:
 
 def _events(root: Path) -> Iterator[dict[str, Any]]:
     path = root / "events.jsonl"
-    lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
-    for line in lines:
-        if line.endswith("}"):  # a killed run may leave half a line
-            yield json.loads(line)
+    with store.as_written(path):
+        lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+        for line in lines:
+            if line.endswith("}"):  # a killed run may leave half a line
+                yield json.loads(line)
 
 
 def _stages(found: Results) -> str:

@@ -40,7 +40,7 @@ class Shown(NamedTuple):
 
 def show(done: Diagnosis) -> None:
     """Print the tables, what was left out, and the cost."""
-    screen = Console(width=None if Console().is_terminal else 160)
+    screen = Console(markup=False, width=None if Console().is_terminal else 160)
     for shown in tables(done, steps=SHOWN_STEPS):
         table = Table(title=shown.title, title_justify="left", caption=shown.note, caption_justify="left")
         for place, name in enumerate(shown.head):

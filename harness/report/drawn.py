@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import evaluating, sampling, store
+from harness import evaluating, sampling, shards, store
 from harness.report.results import Results
 from harness.sampling import Judged
 from harness.types import Problem
@@ -49,4 +49,4 @@ def completions(root: Path, folder: str) -> Iterator[Completion]:
         for path in sorted((root / "verdicts" / folder).glob("shard-*.json"))
         for judged in store.read_json(path).judged
     )
-    return map(Completion, sampling.texts(root, folder), verdicts)
+    return map(Completion, shards.texts(root, folder), verdicts)

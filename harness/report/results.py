@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import leaderboard, pipeline, store
+from harness import leaderboard, pipeline, provenance, store
 from harness.contracts import Displacement
 from harness.errors import UsageError
 from harness.leaderboard import Row
@@ -81,7 +81,7 @@ def load(root: Path) -> Results:
     """Raises UsageError where nothing is finished yet, with the way to go on."""
     if not (root / "manifest.json").exists():
         raise nothing(root)
-    manifest, path = store.read_json(root / "manifest.json"), root / "leaderboard.csv"
+    manifest, path = provenance.read(root), root / "leaderboard.csv"
     wanted = _wanted(manifest)
     if path.exists():
         rows = leaderboard.of_engine(path, manifest["row"]["engine"])
@@ -89,7 +89,7 @@ def load(root: Path) -> Results:
     found = {key: _folder(root, key) for key in wanted if (_folder(root, key) / "scores.json").exists()}
     if ("base", 0) not in found:
         raise nothing(root)
-    finished = {key: store.read_json(folder / "scores.json") for key, folder in found.items()}
+    finished = {key: store.read_json(folder / "scores.json", Finished) for key, folder in found.items()}
     probed = {key: folder / "probe.json" for key, folder in found.items() if (folder / "probe.json").exists()}
     return Results(
         root=root,

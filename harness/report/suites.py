@@ -22,7 +22,7 @@ HEAD = ("method", "base pass@1", "pass@1", "gain over base [95 %]", "status")
 
 def show(suite: Suite, root: Path) -> None:
     """Print the gains; contrasts where an axis allows them, densities where a method probed perturbations."""
-    screen = Console(width=None if Console().is_terminal else 160)
+    screen = Console(markup=False, width=None if Console().is_terminal else 160)
     axes = list(suite.points[0].axes)
     gains = _table(f"suite {suite.name}", [*axes, *HEAD])
     probes = _table(

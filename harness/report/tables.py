@@ -17,7 +17,7 @@ MARKDOWN = ("method", "pass@1", "gain over base", "p", "greedy", "pass@16", "for
 
 def show(rows: Sequence[Row], form: str) -> None:
     """Print the aggregate rows, one table for each test set (csv: all rows as they are)."""
-    screen = Console(width=None if Console().is_terminal else 160)
+    screen = Console(markup=False, width=None if Console().is_terminal else 160)
     if form == "csv":
         print(leaderboard.to_csv(rows), end="")
         return
@@ -51,7 +51,7 @@ def show_pairs(root: Path) -> None:
     found = results.load(root)
     pairs = found.pairs
     if pairs:
-        Console(width=None if Console().is_terminal else 160).print(console.pairs_table(pairs))
+        Console(markup=False, width=None if Console().is_terminal else 160).print(console.pairs_table(pairs))
     for section in (levels, subjects, saturation, wording):
         if text := section.markdown(found):
             print(f"\n{text}")

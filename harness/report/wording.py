@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness import sampling
+from harness import shards
 from harness.report import drawn
 from harness.report.levels import Table
 from harness.report.results import Results
@@ -44,7 +44,7 @@ def _texts(found: Results, method: str) -> Iterator[str]:
     for seed in found.seeds_of(method):
         for problems in found.tests.values():
             for folder in drawn.folders(found, method, seed, problems):
-                yield from sampling.texts(found.root, folder)
+                yield from shards.texts(found.root, folder)
 
 
 def table(found: Sequence[Counted]) -> Table:

@@ -19,6 +19,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from harness import seeds
+from harness.errors import UsageError
 from harness.types import Finish, FloatArray, IntArray, Rollout, Shard
 from harness_engines import recomputing, sharing
 from harness_engines.model import CausalModel
@@ -205,13 +206,30 @@ def _uniforms(shard: Shard, width: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
+def room(model: CausalModel, shard: Shard, prompts: list[list[int]]) -> list[int]:
+    """Tokens that each request's completions may have: those asked for, or as many as the context has room for.
+
+    Raises UsageError for a prompt that leaves none.
+    """
+    found = []
+    for request, prompt in zip(shard, prompts, strict=True):
+        left = request.max_tokens if model.context is None else model.context - len(prompt)
+        if not prompt or left < 1:
+            raise UsageError(
+                f"the prompt of problem {request.problem_id} has {len(prompt)} tokens, the context of the model {model.context}: "
+                "there is no way to answer it. Leave the problem out, or take another model."
+            )
+        found.append(min(request.max_tokens, left))
+    return found
+
+
 @torch.inference_mode()
 def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, policy: str) -> list[Rollout]:
     """All completions of one shard, in request order."""
     device = model.device
     prompts = [model.tokenize(request.prompt) for request in shard]
     counts = torch.tensor([len(request.seeds) for request in shard])
-    limits_P = torch.tensor([request.max_tokens for request in shard])
+    limits_P = torch.tensor(room(model, shard, prompts))
     total, width = int(counts.sum()), int(limits_P.max())
     tokens = torch.full((total, width), model.pad_id, dtype=torch.long, device=device)
     logprobs, entropies = torch.zeros((2, total, width), device=device)

@@ -62,6 +62,7 @@ class HfEngine:
         self._factory = self.factory(options)
         self.local = self._factory(self.spec)
         self._workers: Workers | None = None
+        _ = self.local.model.eos_ids  # a model without one is refused before anything is drawn
 
     def factory(self, options: Mapping[str, Any]) -> Callable[[ModelSpec], Local]:
         """What does the work of one process. Picklable: each makes its own."""
@@ -178,12 +179,11 @@ class HfEngine:
         heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         per_token = 2 * config.num_hidden_layers * heads * width * next(iter(weights)).element_size()
-        context = getattr(config, "max_position_embeddings", None)
         size = sum(t.numel() * t.element_size() for t in weights)
-        return EngineLimits(context, self.shard_rollouts, parameters, size, per_token)
+        return EngineLimits(self.local.model.context, self.shard_rollouts, parameters, size, per_token)
 
     def identity(self) -> Mapping[str, str]:
-        hashes = file_hashes(self.spec.path)
+        hashes = file_hashes(self.spec.path, code=self.spec.trust_remote_code)
         revision = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
         return {"revision": revision, "dtype": self.spec.dtype, "device": self.device_name(), **hashes}
 

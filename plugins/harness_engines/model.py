@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -25,6 +26,7 @@ from harness.types import Move, Policy
 from harness_engines import noise, steering
 
 KEPT_POLICIES = 2
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 Tensors = dict[str, torch.Tensor]
 
 
@@ -56,9 +58,25 @@ class CausalModel:
         config = getattr(self.module, "generation_config", None)
         ids = getattr(config, "eos_token_id", None)
         ids = self.tokenizer.eos_token_id if ids is None else ids
-        if ids is None:
-            raise UsageError(f"the tokenizer of {self.path} has no end-of-sequence token; completions could not end")
-        return tuple(ids) if isinstance(ids, list) else (int(ids),)
+        listed = ids if isinstance(ids, list) else [] if ids is None else [int(ids)]
+        known = tuple(i for i in listed if 0 <= i < self.vocabulary)
+        if not known:
+            raise UsageError(
+                f"{self.path} names no end-of-sequence token that the model has (found: {listed or 'none'}); completions "
+                "could not end. Set eos_token_id in its generation_config.json."
+            )
+        return known
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: ids from there on, which a tokenizer may have, mean nothing to the model."""
+        return int(self.module.get_input_embeddings().weight.shape[0])
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens of a prompt with its completion; None where the configuration does not tell."""
+        found = getattr(self.module.config, "max_position_embeddings", None)
+        return None if found is None else int(found)
 
     @property
     def linear(self) -> list[str]:
@@ -70,7 +88,8 @@ class CausalModel:
     @property
     def pad_id(self) -> int:
         """Any valid id: padded positions are always masked."""
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0])
+        own = self.tokenizer.pad_token_id
+        return int(own) if own is not None and 0 <= own < self.vocabulary else self.eos_ids[0]
 
     def weights(self, policy: Policy) -> Tensors:
         """The policy's tensors in the run's dtype, vectors of a steered one among them. The last few are kept."""
@@ -183,8 +202,12 @@ class CausalModel:
 def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     transformers_logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        _refuse_pickles(path)
+        _refuse_code(path, error, trust_remote_code)
         is_path = path.startswith(("/", ".", "~"))  # else the loader's own words, which speak of hub ids, are right
         missing = is_path and not Path(path).is_dir()
         reason = "no such folder" if missing else str(error).strip().splitlines()[0].rstrip(".")
@@ -194,19 +217,42 @@ def _load_module(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
         ) from error
 
 
+def _refuse_pickles(path: str) -> None:
+    """Raises UsageError for a folder whose weights are pickles alone."""
+    folder = Path(path)
+    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern)) if folder.is_dir() else []
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"{path} holds its weights as pickles ({pickles[0]}), which may run code when they are read: only safetensors are "
+            "loaded. If you trust them, convert them once: python -c 'import sys; from transformers import "
+            "AutoModelForCausalLM as M, AutoTokenizer as T; a, b = sys.argv[1:]; M.from_pretrained(a, use_safetensors=False)"
+            f".save_pretrained(b); T.from_pretrained(a).save_pretrained(b)' {shlex.quote(path)} NEW_FOLDER"
+        )
+
+
+def _refuse_code(path: str, error: Exception, trusted: bool) -> None:
+    """Raises UsageError where what failed is that the model brings Python code of its own."""
+    if not trusted and "trust_remote_code" in str(error):
+        raise UsageError(
+            f'model "{path}" brings Python code of its own (auto_map in its configuration), which is not run. If you have '
+            "read it and trust it: --set engine.trust_remote_code=true, which the manifest records"
+        ) from error
+
+
 def _load_tokenizer(path: str, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
+        _refuse_code(path, error, trust_remote_code)
         raise UsageError(f'no tokenizer beside model "{path}": {str(error).strip().splitlines()[0]}') from error
 
 
-def file_hashes(path: str) -> dict[str, str]:
-    """sha256 by file name of a local checkpoint; a hub id is its own identity."""
+def file_hashes(path: str, *, code: bool = False) -> dict[str, str]:
+    """sha256 by file name of a local checkpoint, with its Python code where that is run; a hub id is its own identity."""
     folder = Path(path)
     if not folder.is_dir():
         return {"hub_id": path}
-    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json"})
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json"} or (code and p.suffix == ".py"))
     if not files:
         raise HarnessError(f"{path} holds neither weights nor a configuration")
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

@@ -19,7 +19,7 @@ import torch
 from harness import config
 from harness.errors import HarnessError, UsageError
 from harness.types import Shard
-from harness_engines.decoding import Completion
+from harness_engines.decoding import Completion, room
 from harness_engines.local import ModelSpec
 from harness_engines.model import CausalModel
 
@@ -37,7 +37,7 @@ class Served:
     """
 
     def __init__(self, spec: ModelSpec, model: CausalModel) -> None:
-        self._vllm, self._eos_ids = _package(), list(model.eos_ids)
+        self._vllm, self._model, self._eos_ids = _package(), model, list(model.eos_ids)
         on_cpu = spec.device == "cpu"
         memory = {"kv_cache_memory_bytes": CPU_CACHE} if on_cpu else {"gpu_memory_utilization": GPU_SHARE}
         self._llm = self._vllm.LLM(
@@ -75,9 +75,9 @@ class Served:
         if (hottest := max(request.temperature for request in shard)) > HOTTEST:
             raise UsageError(f"vLLM draws at temperatures up to {HOTTEST:g}, not at {hottest:g}: use --engine hf")
         asked, how = [], []
-        for request, prompt in zip(shard, prompts, strict=True):
+        for request, prompt, tokens in zip(shard, prompts, room(self._model, shard, prompts), strict=True):
             asked += [{"prompt_token_ids": prompt} for _ in request.seeds]
-            how += [self._sampling(request.temperature, request.max_tokens, seed) for seed in request.seeds]
+            how += [self._sampling(request.temperature, tokens, seed) for seed in request.seeds]
         for out in self._llm.generate(asked, how, use_tqdm=False):
             yield _completion(out.outputs[0])
 

@@ -116,14 +116,14 @@ def test_the_model_card_says_where_the_policy_comes_from() -> None:
 
 def test_a_hub_id_is_named_as_the_base_model(root: Path) -> None:
     path = root / "leaderboard.csv"
-    path.write_text(path.read_text().replace(",tiny,", ",Qwen/Qwen2.5-Math-1.5B,"))
+    store.write_text(path, path.read_text().replace(",tiny,", ",Qwen/Qwen2.5-Math-1.5B,"))
     invoke("export", str(root), str(root / "winner"), "--method", "base")
     assert "base_model: Qwen/Qwen2.5-Math-1.5B\n" in (root / "winner/README.md").read_text()
     assert "| step |" not in (root / "winner/README.md").read_text()
 
 
 def test_a_failed_export_leaves_nothing(root: Path) -> None:
-    (root / "leaderboard.csv").write_text("")
+    store.write_text(root / "leaderboard.csv", "")
     with pytest.raises(IndexError):
         invoke("export", str(root), str(root / "winner"), "--method", "one_shot")
     assert not list(root.glob("*winner*"))
@@ -235,7 +235,7 @@ def test_methods_of_which_nothing_can_be_asked_are_named(root: Path, monkeypatch
     path = root / "methods/one_shot/0/scores.json"
     done = json.loads(path.read_text())
     for change, reason in ({"combine": "vote"}, "several completions"), ({"prefix": "Q: "}, "words of its own"):
-        path.write_text(json.dumps({**done, "contender": {**done["contender"], **change}}))
+        store.write_text(path, json.dumps({**done, "contender": {**done["contender"], **change}}))
         result = ask(root)
         assert "one_shot is left out: " in result.stderr
         assert reason in result.stderr

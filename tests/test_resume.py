@@ -30,7 +30,7 @@ def test_workers_do_not_change_a_run(tmp_path: Path) -> None:
     spec = str(REPOSITORY / "benchmarks" / "code" / "smoke.toml")
     for workers in ("1", "2"):
         own = ("--out", str(tmp_path / workers), "--workers", workers, "--method", "one_shot")
-        done = harness("run", "--spec", spec, "--quiet", *own, cwd=tmp_path)
+        done = harness("run", "--spec", spec, "--quiet", *own, cwd=tmp_path, timeout=400)
         assert done.returncode == 0, done.stderr
     (one,), (two,) = ((tmp_path / workers).iterdir() for workers in ("1", "2"))
     assert list(differing.differences(one, two)) == []

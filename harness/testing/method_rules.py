@@ -10,14 +10,14 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from harness import leaderboard
+from harness import checksums, leaderboard
 from harness.errors import NoSignal
 from harness.testing.method_subject import MethodSubject, Ran
 from harness.testing.rules import NotApplicable, Rule, demand, shown
 
 COMBINE = ("single", "vote", "oracle")
 # What stages write into a run folder on a method's behalf; everything else there belongs to others.
-SHARED = ("rollouts", "verdicts", "directions", "events.jsonl")
+SHARED = (checksums.NAME, "rollouts", "verdicts", "directions", "events.jsonl")
 # What the interpreter and torch write by themselves while a method runs.
 BY_ITSELF = ("__pycache__", "/dev/", "/torchinductor_")
 

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from harness import limits
 from harness.contracts import Engine
 from harness.errors import EngineFailure, HarnessError, NotFinite
 from harness.types import Direction, Policy, Rollout, Shard, TokenScore
@@ -113,7 +114,7 @@ def _fault(rollout: Rollout) -> str:
         return f"has {count} tokens and {len(rollout.logprobs)} log-probabilities"
     if rollout.completion_tokens.dtype.kind not in "iu" or int(rollout.completion_tokens.min()) < 0:
         return "has tokens that are no numbers of a vocabulary"
-    if any("\ud800" <= c <= "\udfff" for c in rollout.text):
+    if not limits.is_unicode(rollout.text):
         return "has a text that is no Unicode (a lone surrogate)"
     return ""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import limits
 from harness.authoring import check, new
 from harness.cli_diagnose import diagnose
 from harness.cli_interop import evaluate, export, finished
@@ -46,7 +47,7 @@ class Friendly(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for word in args:
-            if any("\ud800" <= letter <= "\udfff" for letter in word):  # how Python keeps bytes that are no UTF-8
+            if not limits.is_unicode(word):  # how Python keeps bytes that are no UTF-8
                 raise click.UsageError(f"{word!a} is not UTF-8: no spec, row or page could hold it")
         return super().parse_args(ctx, args)
 
@@ -265,13 +266,13 @@ def _run_suite(flags: dict[str, Any]) -> None:
 
 
 def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, workers: int, jobs: int) -> None:
-    from harness import conducting, console, silence, suiting
+    from harness import completing, conducting, console, silence, suiting
     from harness.report import suites
 
     with (
         _resumable(root, "suite", suiting.discard_unstarted) as stop,
         console.Reporter(quiet=quiet) as reporter,
-        silence.watched(reporter, say=_say) as progress,
+        silence.watched(reporter, say=completing.say) as progress,
     ):
         conducting.execute(
             suite,
@@ -281,7 +282,7 @@ def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, worke
             jobs=jobs,
             quiet=quiet,
             progress=progress,
-            say=lambda line: None if quiet else _say(line),
+            say=lambda line: None if quiet else completing.say(line),
             stop=stop,
         )
     suites.show(suite, root)
@@ -313,18 +314,14 @@ def _execute(root: Path, found: Any, *, quiet: bool, workers: int) -> None:
     with (
         _resumable(root, "run", pipeline.discard_unstarted) as stop,
         console.Reporter(quiet=quiet) as reporter,
-        silence.watched(reporter, say=_say) as progress,
+        silence.watched(reporter, say=completing.say) as progress,
     ):
         changed = completing.complete(root, found, progress=progress, workers=workers, stop=stop)
     if not changed:
-        _say(f"{root} is finished: nothing was done")
+        completing.say(f"{root} is finished: nothing was done")
     tables.show(leaderboard.read_csv(root / "leaderboard.csv"), "table")
     tables.show_pairs(root)
     click.echo(f"\nrows    {root / 'leaderboard.csv'}\nreport  {root / 'report.html'}")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 @contextmanager

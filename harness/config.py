@@ -20,6 +20,7 @@ from harness import limits, store, toml
 from harness.errors import UnknownName, UsageError
 from harness.types import Outcome
 
+USES = "uses"  # the option of a variant that names the method it is one of
 DEFAULT_METHODS = (
     "base", "base_tempered", "one_shot", "one_shot_shuffled", "random_direction", "grpo", "entropy_min", "single_example",
     "rejection_sft", "random_search",
@@ -145,6 +146,10 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         limits.check(self)
+
+    def target(self, method: str) -> str:
+        """The registered name of a method of the run: a variant (`method.grpo_slow.uses = "grpo"`) has one of its own."""
+        return str(self.method.get(method, {}).get(USES, method))
 
     @property
     def num_train_problems(self) -> int:

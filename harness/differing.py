@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,18 +22,9 @@ from safetensors import safe_open
 from harness import config, leaderboard, shards, store
 from harness.types import Rollout
 
-NEVER_EQUAL = (
-    "run_id",
-    "date",
-    "command",
-    "seconds",
-    "wall_seconds",
-    "cpu_seconds",
-    "workers",
-    "spec",
-    "spec_hash",
-    "detail",
-)
+SECONDS = ("seconds", "wall_seconds", "cpu_seconds")
+# Of verdicts, the detail: it may tell seconds. Of manifests, the spec: it has a section of its own.
+NEVER_EQUAL = (*leaderboard.UNCOMPARED, *SECONDS, "detail", "workers", "spec", "spec_hash")
 COLUMNS = 3  # of a row that are shown
 _MISSING = object()
 
@@ -72,7 +63,7 @@ def _manifests(one: Path, other: Path) -> Iterator[str]:
 
 
 def _problems(one: Path, other: Path) -> Iterator[str]:
-    return _unequal(_splits(one), _splits(other))
+    return _unequal(_splits(one), _splits(other), but=())
 
 
 def _splits(root: Path) -> dict[str, list[Any]]:
@@ -211,17 +202,22 @@ def _rows(one: Path, other: Path) -> Iterator[str]:
             yield f"{name}: {'; '.join(texts[:COLUMNS])}{more}"
 
 
-def _unequal(one: Any, other: Any, place: str = "") -> Iterator[str]:
-    """Each leaf of two JSON-like values that differs, with its place."""
+def _unequal(one: Any, other: Any, place: str = "", *, but: Sequence[str] = NEVER_EQUAL) -> Iterator[str]:
+    """Each leaf of two JSON-like values that differs, with its place; keys in `but` are passed over."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in dict.fromkeys((*one, *other)):
-            if key not in NEVER_EQUAL:
-                yield from _unequal(one.get(key, _MISSING), other.get(key, _MISSING), f"{place}.{key}".lstrip("."))
+            if key not in but:
+                where = f"{place}.{key}".lstrip(".")
+                yield from _unequal(one.get(key, _MISSING), other.get(key, _MISSING), where, but=but)
     elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         for index, (mine, theirs) in enumerate(zip(one, other, strict=True)):
-            yield from _unequal(mine, theirs, f"{place}[{index}]")
-    elif one != other and str(one) != str(other):  # two NaN are the same
+            yield from _unequal(mine, theirs, f"{place}[{index}]", but=but)
+    elif one != other and not (_is_nan(one) and _is_nan(other)):
         yield f"{place} {_shown(one)}, {_shown(other)}"
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _shown(value: Any) -> str:

@@ -114,19 +114,20 @@ def _once(
 ) -> tuple[list[Direction], Cost]:
     """Another method may have asked for the same: then it is read, and charged all the same."""
     with contextlib.nullcontext() if run.lender is None else run.lender.alone(stored):
-        if not _is_there(run.root, stored):
+        if (entry := _kept(run.root, stored)) is None:
             watch = Stopwatch()
             dead, rate = weighed.groups_dead, weighed.pass_rate
             made = [replace(direction, groups_dead=dead, batch_pass_rate=rate) for direction in work()]
             cost = watch.cost()._replace(train_tokens=made[0].tokens)  # all come from one pass over the batch
-            store.write_json(stored, {"directions": made, "cost": cost._asdict()})
-    entry = store.read_json(stored)
+            entry = {"directions": made, "cost": cost._asdict()}
+            store.write_json(stored, entry)
     return list(entry["directions"]), Cost(**entry["cost"])
 
 
-def _is_there(root: Path, stored: Path) -> bool:
-    """Whether an answer is kept, with its files."""
-    return stored.exists() and all((root / made.path).exists() for made in store.read_json(stored)["directions"])
+def _kept(root: Path, stored: Path) -> dict[str, Any] | None:
+    """An answer that is on disk with its files."""
+    entry: dict[str, Any] | None = store.read_json(stored, dict) if stored.exists() else None
+    return entry if entry and all((root / made.path).exists() for made in entry["directions"]) else None
 
 
 def check_gap(run: Run, direction: Direction) -> None:

@@ -1,7 +1,7 @@
 """What happens in a run, as its log (events.jsonl) and its observers hear it.
 
 Does: append one line for each event; call the hooks, and log the observers that fail.
-Doesn't: read the log: nothing depends on it.
+Doesn't: read the log: the report takes seconds by stage from it (report/costs.py), and no result depends on it.
 """
 
 from __future__ import annotations

@@ -22,12 +22,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import processes
 from harness.contracts import Domain
 from harness.types import Outcome, Problem, Verdict
 
+T = TypeVar("T")
 DETAIL_CHARS = 300
 EXTRACTED_CHARS = 1 << 16  # of longer answers the beginning and a digest stand for the whole, so that votes stay right
 TEXT_OR_NONE = (str, type(None))
@@ -91,26 +92,34 @@ def problem_of(*values: Any) -> Problem:
 
 def _limit(time_limit: Callable[[Problem], Any], problem: Problem) -> float | dict[str, Any] | None:
     """The seconds that the domain gives the problem, None where it gives none, or what went wrong."""
-    try:
+
+    def given() -> float | None:
         limit = time_limit(problem)
         if limit is not None and not 0 < float(limit) < math.inf:
             raise ValueError(f"time_limit gave {limit!r}, not seconds")
         return None if limit is None else float(limit)
-    except Exception as error:  # noqa: BLE001 - the border
-        return {"failure": "exception", "detail": _describe(error), "seconds": 0.0}
+
+    return _tried(given)
 
 
 def _judge(domain: Domain, problem: Problem, completion: str) -> dict[str, Any] | list[Any]:
     """A verdict's values, without names since there are many of them, or what went wrong."""
     started = time.perf_counter()
+    answer = _tried(lambda: _checked(domain.verify(problem, completion)))
+    return answer if isinstance(answer, dict) else [*answer, time.perf_counter() - started]
+
+
+def _tried(work: Callable[[], T]) -> T | dict[str, Any]:
+    """What the domain's `work` gives, or what went wrong. Nobody but the verifier ends this process by an exception."""
+    started = time.perf_counter()
     try:
-        return [*_checked(domain.verify(problem, completion)), time.perf_counter() - started]
+        return work()
     except MemoryError as error:
         error.__traceback__ = None  # lets go of what its frames hold, or there is no room for an answer
-        message = {"failure": "memory", "detail": _describe(error)}
-    except BaseException as error:  # noqa: BLE001 - the border; nobody but the verifier ends this process by an exception
-        message = {"failure": "exception", "detail": _describe(error)}
-    return {**message, "seconds": time.perf_counter() - started}
+        kind, detail = "memory", _describe(error)
+    except BaseException as error:  # noqa: BLE001 - the border
+        kind, detail = "exception", _describe(error)
+    return {"failure": kind, "detail": detail, "seconds": time.perf_counter() - started}
 
 
 def _checked(verdict: Any) -> list[Any]:

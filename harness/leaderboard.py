@@ -290,11 +290,12 @@ def merge(run_rows: Sequence[Row], folder: Path) -> list[Path]:
     Waits for another process that is doing so.
     """
     written = []
-    for domain in {str(row["domain"]) for row in run_rows}:
+    domains = sorted({str(row["domain"]) for row in run_rows})
+    for domain in domains:
         limits.require_name(domain, "a domain")
     store.make_folder(folder)
     with locking.alone(folder, wait=True):
-        for domain in sorted({str(row["domain"]) for row in run_rows}):
+        for domain in domains:
             path = folder / f"{domain}.csv"
             put(path, [row for row in run_rows if row["domain"] == domain])
             written.append(path)

@@ -103,9 +103,18 @@ def require_name(name: str, what: str) -> None:
         )
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold it: no half of a surrogate pair stands alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def require_text(text: str, name: str) -> None:
     """Raises UsageError for text that no file name and no UTF-8 file can hold: a NUL, or half of a surrogate pair."""
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if "\0" in text or not is_unicode(text):
         raise UsageError(f"{name} holds a NUL or bytes that are not UTF-8: {short(text)}")
 
 

@@ -41,8 +41,6 @@ from harness.run import Notify, Progress, Run, verifiers
 from harness.stages import Stages
 from harness.types import Contender, Direction, Policy, Score, Search, TrainStep
 
-USES = "uses"  # the option of a variant that names the method it is one of
-
 
 @store.record
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,14 +174,13 @@ def ordered(methods: Sequence[str]) -> list[str]:
 
 
 def methods_of(spec: RunSpec, plugins: Plugins) -> dict[str, Method]:
-    """By the name it has in this run: a variant (`method.grpo_slow.uses = "grpo"`) has one of its own."""
-    uses = {name: str(spec.method.get(name, {}).get(USES, name)) for name in ordered(spec.methods)}
-    return {name: plugins.lookup("method", target).load()() for name, target in uses.items()}
+    """By the name it has in this run."""
+    return {name: plugins.lookup("method", spec.target(name)).load()() for name in ordered(spec.methods)}
 
 
 def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
     known: Mapping[str, Any] = getattr(method, "options", {})
-    own = {key: value for key, value in given.items() if key != USES}
+    own = {key: value for key, value in given.items() if key != config.USES}
     prefix = f"method.{name or method.name}"
     for key, value in own.items():
         if key not in known:

@@ -86,7 +86,7 @@ def write(run: Run, plugins: Plugins, methods: Mapping[str, Method]) -> dict[str
 
 def _plugins(spec: RunSpec, plugins: Plugins) -> dict[str, Any]:
     """Whose code decided results, and whose ran: all that were loaded, since each may observe the run."""
-    methods = {str(spec.method.get(name, {}).get("uses", name)) for name in ("base", *spec.methods)}
+    methods = {spec.target(name) for name in ("base", *spec.methods)}
     names = [("domain", spec.domain), ("engine", spec.engine.name), *(("method", name) for name in sorted(methods))]
     used = {f"{kind} {name}": plugins.lookup(kind, name) for kind, name in names}
     return {

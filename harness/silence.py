@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness import processes
 from harness.run import Progress
 
 SILENCE = 600.0  # seconds before the first message; the next ones come after twice as long each
@@ -66,25 +67,15 @@ class _Watchdog:
             if silent >= self._patience:
                 self._patience = 2 * silent
                 self._say(self._told(silent, main))
-                for child in _descendants(os.getpid()):
-                    _ask(child)
+                for process in processes.tree(os.getpid()):
+                    if process != os.getpid():
+                        _ask(process)
 
     def _told(self, silent: float, main: int) -> str:
         at = f", {self._done} of {self._total} done" if self._total else ""
         frames = traceback.format_stack(sys._current_frames()[main])[-FRAMES:]
         stack = "".join(frames).rstrip()
         return f"no progress for {silent:.0f} s in: {self._label}{at}. It goes on; process {os.getpid()} is at\n{stack}"
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in tasks.read_text().split()]
-        except OSError:  # it has just ended
-            continue
-        for child in children:
-            yield child
-            yield from _descendants(child)
 
 
 def _ask(pid: int) -> None:

@@ -250,7 +250,7 @@ def _safe(text: str) -> str:
 
 def open_folder(suite: Suite, root: Path, command: str) -> None:
     """The specs are kept as expanded: a later version's defaults must not change a suite that is under way."""
-    root.mkdir(parents=True, exist_ok=True)
+    store.make_folder(root)
     checksums.begin(root)
     store.write_text(root / "suite.toml", suite.text)
     runs = [{"name": p.name, "axes": dict(p.axes), "spec": config.to_dict(p.spec)} for p in suite.points]

@@ -26,4 +26,4 @@ def test_grandchildren_are_found_and_counted_running_and_ended() -> None:
         assert sorted(processes.tree(os.getpid())) == sorted(processes._among_all(os.getpid()))
         running = budget.tree_cpu_seconds() - before
         child.communicate("\n")
-    assert 0.3 <= running <= budget.tree_cpu_seconds() - before
+    assert 0.299 <= running <= budget.tree_cpu_seconds() - before  # a difference of two floats: 0.3 may come out below

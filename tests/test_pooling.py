@@ -131,12 +131,12 @@ def test_a_failed_task_reaches_the_caller_and_leaves_no_answer_behind() -> None:
     pool = Pool(crew, "ab")
     with pytest.raises(HarnessError, match="three"):
         list(pool.run(numbers(10)))
-    assert not crew.messages
     loop = pool.run([Number(n) for n in range(4, 20)])
     assert next(loop) == 4
     loop.close()
-    assert not crew.messages
+    assert crew.messages, "nobody waits for what is under way before it is known that there is more to do"
     assert list(pool.run([Number(n) for n in range(4, 9)])) == [4, 5, 6, 7, 8]
+    assert not crew.messages
     pool.close()
     assert crew.ended == ["a", "b"]
 

@@ -18,7 +18,17 @@ from tabular_run import REPOSITORY
 from harness import differing, silence, stopping
 from harness.stopping import Stop
 
-SPEC = str(REPOSITORY / "benchmarks" / "code" / "smoke.toml")
+SIZES = (
+    "budget=128",
+    "evaluation.problems=16",
+    "evaluation.samples=2",
+    "evaluation.seen_problems=0",
+    "evaluation.bin_samples=0",
+)
+SMALL = (
+    "run", "--spec", str(REPOSITORY / "benchmarks" / "code" / "smoke.toml"), *(f"--set={size}" for size in SIZES),
+    "--method", "one_shot", "--workers", "2", "--quiet", "--out",
+)  # fmt: skip
 COMMAND = [str(Path(sys.executable).with_name("harness"))]
 
 
@@ -107,9 +117,8 @@ def more_shards(root: Path, than: set[Path], running: Marked) -> None:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run that was stopped in every way, each time within a stage, and its twin."""
     straight, out = tmp_path_factory.mktemp("straight"), tmp_path_factory.mktemp("stopped")
-    run = ("run", "--spec", SPEC, "--quiet", "--workers", "2", "--method", "one_shot", "--out")
-    twin = Marked(*run, str(straight))
-    arguments: tuple[str, ...] = (*run, str(out))
+    twin = Marked(*SMALL, str(straight))
+    arguments: tuple[str, ...] = (*SMALL, str(out))
     for ways in ([signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]):
         one, before = Marked(*arguments), shards(out)
         more_shards(out, before, one)
@@ -141,7 +150,7 @@ def test_stopped_in_every_way_equals_uninterrupted(stopped: tuple[Path, Path]) -
 
 def test_a_run_that_fails_leaves_no_process(tmp_path: Path) -> None:
     """In the middle: the folder of its draws is a file."""
-    one = Marked("run", "--spec", SPEC, "--quiet", "--workers", "2", "--method", "one_shot", "--out", str(tmp_path))
+    one = Marked(*SMALL, str(tmp_path))
     more_shards(tmp_path, set(), one)
     (root,) = tmp_path.iterdir()
     (root / "directions").write_text("")

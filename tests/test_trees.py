@@ -141,7 +141,7 @@ def test_gradients_and_scores_with_trees_are_those_without(tmp_path: Path, monke
     kinds = []
     for limit in (trees.MAX_SHARE, 0.0):
         monkeypatch.setattr(trees, "MAX_SHARE", limit)
-        engine.gradient(batch, BASE, Everything(), out=tmp_path / "g.safetensors")
+        engine.gradient(batch, BASE, Everything(), out=Path("g.safetensors"))
         scores = engine.score(rollouts, BASE, temperature=1.0, kl_to=BASE)
         kinds.append((load_file(tmp_path / "g.safetensors"), scores))
     (with_trees, first), (without, second) = kinds

@@ -25,6 +25,8 @@ from typing import NamedTuple
 
 import click
 
+from harness import processes
+
 EVERY = 5.0  # seconds between two rows
 OUT = Path(__file__).with_name("soak.csv")
 
@@ -42,23 +44,12 @@ class Seen(NamedTuple):
 
 
 def look(pid: int, *, begun: float, attempt: int, root: Path) -> Seen:
-    family = [pid, *descendants(pid)]
+    family = list(processes.tree(pid))
     memory = [size for one in family if (size := megabytes(one))]
     files = sum(count_files(one) for one in family)
     shards = sum(1 for _ in root.rglob("verdicts/*/*/*.json"))
     seconds = time.monotonic() - begun
     return Seen(seconds, attempt, len(memory), files, sum(memory), max(memory, default=0.0), shards)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found = [int(child) for child in children.read_text().split()]
-        except OSError:  # it has just ended
-            continue
-        for child in found:
-            yield child
-            yield from descendants(child)
 
 
 def megabytes(pid: int) -> float:

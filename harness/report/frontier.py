@@ -61,7 +61,7 @@ def _row(point: Point, row: Row, made: float) -> dict[str, Any]:
 
 def line_of(spec: RunSpec, method: str) -> str:
     """Variants that differ in the number of their updates are one line."""
-    uses = str(spec.method.get(method, {}).get(pipeline.USES, method))
+    uses = spec.target(method)
     return LINES.get(uses, uses)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import altair
 
-from harness import pipeline
+from harness import config
 from harness.leaderboard import Row
 from harness.passrates import batching
 from harness.passrates.signals import Signal
@@ -64,7 +64,7 @@ def critical_batch(signal: Sequence[Signal]) -> float:
 def steps_of(found: Results, row: Row) -> float:
     """0: the method takes no step of a fresh batch."""
     options = found.manifest["spec"]["method"].get(row["method"], {})
-    uses = options.get(pipeline.USES, row["method"])
+    uses = options.get(config.USES, row["method"])
     if uses not in FRESH:
         return 0.0
     return float(row["updates"] or 0) or float(options.get("k", 1 if uses == FOCUS else 0))

@@ -79,28 +79,26 @@ class Pool:
 
     def __init__(self, crew: Crew, workers: Sequence[Hashable]) -> None:
         self._crew, self._workers, self._count = crew, list(workers), len(workers)
+        self._abandoned: _Round | None = None  # a loop that was left before its end, with tasks under way
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Any]:
         """Results in the order of the jobs. Raises HarnessError when a task fails, or when no worker is left."""
-        now = _Round(self._crew, self._workers, jobs)
+        if self._abandoned is not None:  # only now: when the run is over, nobody waits for what is being computed
+            self._abandoned.drain()
+        now = self._abandoned = _Round(self._crew, self._workers, jobs)
         given = 0
-        try:
-            while given < len(jobs):
-                if not self._workers:
-                    raise HarnessError(
-                        f"all {self._count} workers were lost. Finished shards are kept: `harness resume RUN` starts "
-                        "new ones. If memory was short, use fewer --workers or a smaller engine.shard_rollouts."
-                    )
-                now.hand_out(given + LOOK_AHEAD * len(self._workers))
-                now.collect()
-                while given in now.results:
-                    yield now.results.pop(given)
-                    given += 1
-        except KeyboardInterrupt:
-            now.held.clear()  # the run is over: do not wait for what is being computed
-            raise
-        finally:
-            now.drain()
+        while given < len(jobs):
+            if not self._workers:
+                raise HarnessError(
+                    f"all {self._count} workers were lost. Finished shards are kept: `harness resume RUN` starts "
+                    "new ones. If memory was short, use fewer --workers or a smaller engine.shard_rollouts."
+                )
+            now.hand_out(given + LOOK_AHEAD * len(self._workers))
+            now.collect()
+            while given in now.results:
+                yield now.results.pop(given)
+                given += 1
+        self._abandoned = None
 
     def close(self) -> None:
         for worker in self._workers:
@@ -159,3 +157,4 @@ class _Round:
             for sent in own:
                 with suppress(Lost, HarnessError):
                     self._jobs[sent.place].taken(worker, self._crew.result(sent.ticket))
+            own.clear()

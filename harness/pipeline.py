@@ -32,7 +32,7 @@ from harness import (
 from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Displacement, Domain, Engine, Method
-from harness.errors import NoSignal, UnknownName, Unmoved, UsageError
+from harness.errors import NotFinite, UnknownName, Unmoved, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
@@ -242,8 +242,8 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
         contender = method.run(stages)
         tests = _tests(run, part, contender, stages.last_search)
     except Unmoved as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
-        contender, status = Contender(policies=(run.base,)), f"{reason.status}: {reason}"
-        tests = _tests(run, part, contender, stages.last_search if isinstance(reason, NoSignal) else None)
+        contender, status = reason.before or Contender(policies=(run.base,)), f"{reason.status}: {reason}"
+        tests = _tests(run, part, contender, None if isinstance(reason, NotFinite) else stages.last_search)
     seen, spent = evaluating.seen(run, contender, seed=seed, method=name)
     finished = Finished(
         status=status,

@@ -100,6 +100,8 @@ class EngineSpec:
 
     `microbatch_tokens` bounds a teacher-forced forward, padding included; 0: 2,048 on CPU, 16,384 on GPU.
     `gradient_checkpointing` makes layers again in the backward instead of keeping them: a third more work, less memory.
+    `fsdp` (engine hf): the processes, one for each GPU, hold a part each of one model instead of a copy each, and work on
+    it together. For models that one GPU has no room for; methods that train step by step are left out.
     """
 
     name: str = "hf"
@@ -109,6 +111,11 @@ class EngineSpec:
     microbatch_tokens: int = 0
     trust_remote_code: bool = False
     gradient_checkpointing: bool = False
+    fsdp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fsdp and self.name != "hf":
+            raise UsageError(f"engine.fsdp is for --engine hf: {self.name} has no processes that share a model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +169,10 @@ class RunSpec:
         values = to_dict(self)
         values.pop("workers")
         values["engine"].pop("gradient_checkpointing")
+        if (
+            not self.engine.fsdp
+        ):  # it rounds otherwise; specs without it keep the hashes that they had before there was one
+            values["engine"].pop("fsdp")
         return store.fingerprint(values)[:8]
 
 

@@ -84,6 +84,16 @@ def require(methods: Mapping[str, Method], engine: Engine) -> None:
             optional(engine, needed, method=name)
 
 
+def require_no_trainer(methods: Mapping[str, Method], options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UsageError for the first method that says it keeps an optimizer, as no engine does with `engine.fsdp`."""
+    for name, method in methods.items():
+        if hasattr(method, "spends") and method.spends(options[name]).optimizer:
+            raise UsageError(
+                f"{name} trains step by step, which engine.fsdp does not do: leave {name} out (--method one_shot, named "
+                "once or several times, says which run), or engine.fsdp where one GPU has room for the model"
+            )
+
+
 def optional(engine: Engine, name: str, *, method: str) -> Callable[..., Any]:
     """An optional method of the engine; raises UsageError that says what to do where it is missing."""
     found: Callable[..., Any] | None = getattr(engine, name, None)

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.types import Contender
 
 
 class HarnessError(Exception):
@@ -36,9 +40,10 @@ class BudgetExceeded(HarnessError):
 
 
 class Unmoved(HarnessError):
-    """A method comes to no policy of its own. Recorded as a row with a status, scored as the base: no crash."""
+    """A method comes to no end of its own. Recorded as a row with a status, no crash. Scored is what it had `before`, or the base."""
 
     status = ""
+    before: Contender | None = None
 
 
 class NoSignal(Unmoved):
@@ -51,6 +56,10 @@ class NotFinite(Unmoved):
     """A policy, a direction or a step has numbers that are NaN or infinite. Of the base itself it ends the run."""
 
     status = "not finite"
+
+    def __init__(self, what: str, *, before: Contender | None = None) -> None:
+        super().__init__(what)
+        self.before = before
 
 
 class EngineFailure(HarnessError):

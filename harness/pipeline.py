@@ -32,7 +32,7 @@ from harness import (
 from harness.budget import Cost
 from harness.config import RunSpec
 from harness.contracts import Check, Displacement, Domain, Engine, Method
-from harness.errors import NoSignal, UnknownName, Unmoved, UsageError
+from harness.errors import NotFinite, UnknownName, Unmoved, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
@@ -246,8 +246,8 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
         contender = method.run(stages)
         tests = _tests(run, part, contender, stages.last_search)
     except Unmoved as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
-        contender, status = Contender(policies=(run.base,)), f"{reason.status}: {reason}"
-        tests = _tests(run, part, contender, stages.last_search if isinstance(reason, NoSignal) else None)
+        contender, status = reason.before or Contender(policies=(run.base,)), f"{reason.status}: {reason}"
+        tests = _tests(run, part, contender, None if isinstance(reason, NotFinite) else stages.last_search)
     seen, spent = evaluating.seen(run, contender, seed=seed, method=name)
     finished = Finished(
         status=status,
@@ -323,11 +323,14 @@ def _outcome(
 
 
 def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
-    """Each method's options. Raises UsageError for one that no method of this run has, or a value that one refuses."""
+    """Each method's options. Raises UsageError for what no method of this run has or one refuses, and for `engine.fsdp` and a trainer."""
     for name in spec.method:
         if name not in methods:
             raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")
-    return {name: options_of(method, spec.method.get(name, {}), name=name) for name, method in methods.items()}
+    options = {name: options_of(method, spec.method.get(name, {}), name=name) for name, method in methods.items()}
+    if spec.engine.fsdp:
+        directing.require_no_trainer(methods, options)
+    return options
 
 
 def mark_done(root: Path) -> None:

@@ -46,10 +46,10 @@ def side_by_side(run: Run, *, plugins: Plugins, shared: Path, progress: Progress
 
 
 def processes(run: Run, plugins: Plugins, *, parts: int) -> int:
-    """How many at a time; one where copies of the model are many or large, would share a GPU, or have workers elsewhere."""
+    """How many at a time; one where copies of the model are many or large, would share a GPU, or have workers elsewhere or all in one model."""
     if not sizing.is_small(run.spec) or run.engine.identity().get("device", "cpu") != "cpu":
         return 1
-    if hasattr(run.engine, "transfers"):
+    if hasattr(run.engine, "transfers") or run.spec.engine.fsdp:
         return 1
     worth = planning.upper_bound(run.spec, plugins) // ROLLOUTS
     return min(run.spec.num_workers, parts // PARTS, worth)

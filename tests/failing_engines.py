@@ -157,19 +157,26 @@ class Gap(Tabular):
 
 
 class Diverging(TabularTrainer):
-    """The second step is NaN."""
+    """One step is NaN."""
 
-    steps = 0
+    steps, bad = 0, 2
 
     def step(self, *arguments: Any) -> Mapping[str, float]:
         self.steps += 1
         found = super().step(*arguments)
-        return {**found, "grad_norm": float("nan")} if self.steps == 2 else found
+        return {**found, "grad_norm": float("nan")} if self.steps == self.bad else found
 
 
 class NanStep(Tabular):
     def trainer(self, policy: Policy, optimizer: Optimizer) -> TabularTrainer:
         return Diverging(self, policy, optimizer)
+
+
+class NanStepLater(Tabular):
+    def trainer(self, policy: Policy, optimizer: Optimizer) -> TabularTrainer:
+        made = Diverging(self, policy, optimizer)
+        made.bad = 4
+        return made
 
 
 class Measured(Tabular):

@@ -169,6 +169,7 @@ def test_hash_ignores_workers_and_recomputed_layers_alone() -> None:
     assert load("workers=7").hash == load("engine.gradient_checkpointing=true").hash == spec.hash
     assert len(spec.hash) == 8
     others = ["seeds=2", "model=x", "rewards.wrong=-1", "method.one_shot.direction=raw", "engine.shard_rollouts=64"]
+    others.append("engine.fsdp=true")
     assert len({spec.hash, *(load(text).hash for text in others)}) == len(others) + 1
 
 

@@ -100,6 +100,14 @@ def test_what_is_not_finite_or_no_direction_is_a_status_and_scored_as_the_base(
     assert row["train_rollouts"] > 0, "what was drawn is charged"
 
 
+def test_where_training_diverges_late_the_best_checkpoint_before_is_scored() -> None:
+    row = run("NanStepLater", "method.grpo.steps=4", "method.grpo.lr=0.2", "method.grpo.checkpoints=4", method="grpo")
+    assert row["status"].startswith("not finite: an optimizer step has loss")
+    assert row["status"].endswith("In draw 4 of 4: the best of the checkpoints before is scored")
+    assert row["delta"] > 0
+    assert row["updates"] == 3
+
+
 @pytest.mark.parametrize(
     ("fault", "highest"), [("SomeTensorsZero", 0.7), ("NanKlFarOut", 0.11), ("NoKl", 0.0)], ids=str
 )

@@ -194,7 +194,7 @@ def test_gpus_are_shared_out_one_a_process(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert hf._devices(name, workers) == devices
+    assert hf.devices_of({"device": name, "workers": workers}) == devices
 
 
 def test_a_group_that_is_split_pads_completions_of_like_length_together(random_model: Path, tmp_path: Path) -> None:

@@ -245,6 +245,7 @@ def sample_shard(model: CausalModel, module: torch.nn.Module, shard: Shard, poli
     logits_RV = start.logits_PV
     for t in range(width):
         drawn = draw(logits_RV, row_N, uniforms[running, t], branches.temperatures())
+        drawn = drawn._replace(tokens_N=model.agreed(drawn.tokens_N))
         tokens[running, t], lengths[running] = drawn.tokens_N, t + 1
         logprobs[running, t], entropies[running, t] = drawn.logprobs_N, drawn.entropies_N
         ended = torch.isin(drawn.tokens_N, eos)

@@ -42,6 +42,11 @@ class Micro(NamedTuple):
     def rollouts(self) -> list[Rollout]:
         return [rollout for group in self.groups for rollout in group]
 
+    @property
+    def passes(self) -> int:
+        """Forwards of the body that `states` makes of it."""
+        return 1 if self.trees or all(len(rollout.completion_tokens) == 1 for rollout in self.rollouts) else 2
+
     def prompts(self) -> torch.Tensor:
         """[B]: whose group a rollout is in."""
         return torch.tensor([number for number, group in enumerate(self.groups) for _ in group])

@@ -2,8 +2,8 @@
 
 Does: spread shards, scoring and sub-batch gradients over worker processes, single-threaded ones on the CPU or one for each
 GPU, and reduce sub-batch gradients in index order, so that results are bitwise equal for every number of workers.
-Doesn't: truncate distributions, merge adapters, keep optimizer state (training.py), split a model over devices, or train
-(`trainer`) on more than one.
+Doesn't: truncate distributions, merge adapters, keep optimizer state (training.py), split a model over devices (fsdp.py), or
+train (`trainer`) on more than one.
 
 Departures from common practice, numbered:
 1. The planned shard is the sampling batch; shards never mix, so a rollout does not depend on who sampled it.
@@ -45,7 +45,7 @@ class HfEngine:
 
     def __init__(self, model: str, root: Path, options: Mapping[str, Any]) -> None:
         self.root = root
-        devices = _devices(str(options["device"]), int(options["workers"]))
+        devices = devices_of(options)
         device = devices[0]
         path = _embedded() if model == "tiny" else model
         self.spec = ModelSpec(
@@ -195,6 +195,15 @@ class HfEngine:
             self._workers.close()
 
 
+def opened(model: str, root: Path, options: Mapping[str, Any]) -> HfEngine:
+    """The engine that the options ask for."""
+    if options.get("fsdp", False):
+        from harness_engines.fsdp import FsdpEngine
+
+        return FsdpEngine(model, root, options)
+    return HfEngine(model, root, options)
+
+
 class Signal(NamedTuple):
     """Consistency of the sub-batches; None below stats.MIN_SUB_BATCHES of them."""
 
@@ -264,8 +273,9 @@ def _norm(tensors: Tensors) -> float:
     return math.sqrt(sum(float(torch.linalg.vector_norm(t, dtype=torch.float64)) ** 2 for t in tensors.values()))
 
 
-def _devices(name: str, workers: int) -> list[str]:
+def devices_of(options: Mapping[str, Any]) -> list[str]:
     """One for each process: CPUs, or the GPUs of this machine where none is named, at most as many as `workers`."""
+    name, workers = str(options["device"]), int(options["workers"])
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":

@@ -76,7 +76,7 @@ class Predicted(NamedTuple):
     logprobs: Callable[[slice], torch.Tensor]
 
 
-def _require_out_of_memory(error: Exception) -> None:
+def require_out_of_memory(error: Exception) -> None:
     """Raise it again where it is another one. The allocator of main memory has no exception of its own."""
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and NO_MEMORY not in str(error):
         raise error
@@ -89,18 +89,22 @@ class Local:
         if spec.device == "cpu":
             torch.set_num_threads(1)
         self.spec = spec
-        self.model = CausalModel(
-            spec.path, spec.root, dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code
-        )
+        self.model = self._load()
         self.microbatch_tokens = spec.microbatch_tokens
         self._kept: dict[tuple[Any, ...], Predicted] = {}
+
+    def _load(self) -> CausalModel:
+        spec = self.spec
+        return CausalModel(
+            spec.path, spec.root, dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code
+        )
 
     def sample(self, shard: Shard, policy: Policy) -> list[Rollout]:
         try:
             with self.model.loaded(policy) as module:
                 return sample_shard(self.model, module, shard, policy.id)
         except (RuntimeError, MemoryError) as error:  # shards are planned, and a smaller one would draw otherwise
-            _require_out_of_memory(error)
+            require_out_of_memory(error)
             raise HarnessError(
                 f"{self.spec.device} has no room for {sum(len(request.seeds) for request in shard)} completions at a "
                 "time: lower engine.shard_rollouts or sampling.max_tokens"
@@ -112,7 +116,7 @@ class Local:
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
-                _require_out_of_memory(error)
+                require_out_of_memory(error)
                 if self.microbatch_tokens // 2 < SMALLEST_MICROBATCH:
                     raise HarnessError(
                         f"{self.spec.device} has no room for a microbatch of {self.microbatch_tokens} tokens: "
@@ -216,18 +220,24 @@ class Local:
         tokens, gap, loss = 0, 0.0, 0.0
         live = list(batch.read(index))
         with self.model.swapped(weights) as module, _Collecting(self.model, sink), self._recomputed():
-            for micro in self._microbatches(live, unit=objective.unit):
+            for micro, counts in self._turns(self._microbatches(live, unit=objective.unit)):
                 seen = forward.token_batch(
                     self.model, module, micro, temperature=batch.temperature, needs=objective.needs, head_H=head_H
                 )
-                value = objective.loss(seen)
+                value = counts * objective.loss(seen)
                 value.backward()  # type: ignore[no-untyped-call]
                 loss += float(value.detach())
                 gap = float(np.maximum(gap, _gap(seen)))  # max() would drop a NaN
-                tokens += int(seen.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
+                tokens += counts * (
+                    int(seen.mask_BT.sum()) + sum(len(group[0].prompt_tokens) for group in micro.groups)
+                )
         if head_H is not None:
             sink[critic.HEAD] = torch.zeros_like(head_H) if head_H.grad is None else head_H.grad
         return SubGradient({name: t.neg_() for name, t in sink.items()}, len(live), tokens, gap, loss)
+
+    def _turns(self, micros: Iterator[forward.Micro]) -> Iterator[tuple[forward.Micro, int]]:
+        """Those that this process takes the gradient of, and whether they count, 1 or 0."""
+        return ((micro, 1) for micro in micros)
 
     def _recomputed(self) -> AbstractContextManager[None]:
         return recomputing.recomputed(self.model.residual.layers if self.spec.gradient_checkpointing else ())

@@ -11,13 +11,12 @@ import contextlib
 import hashlib
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -40,7 +39,7 @@ class CausalModel:
     def __init__(self, path: str, root: Path, *, dtype: str, device: str, trust_remote_code: bool = False) -> None:
         self.path, self.root = path, root
         self.device = torch.device(device)
-        self.module = _load_module(path, getattr(torch, dtype), trust_remote_code).to(self.device).eval()
+        self.module = self._placed(_load_module(path, getattr(torch, dtype), trust_remote_code).eval())
         self.tokenizer = _load_tokenizer(path, trust_remote_code)
         self.parameters: dict[str, torch.nn.Parameter] = dict(self.module.named_parameters())
         for parameter in self.parameters.values():
@@ -48,6 +47,10 @@ class CausalModel:
         self.base: Tensors = {name: p.data for name, p in self.parameters.items()}
         self.residual = steering.Residual(self.module)
         self._formed: dict[str, Tensors] = {}
+
+    def _placed(self, module: Any) -> Any:
+        """The module, read into main memory, on the device."""
+        return module.to(self.device)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -109,15 +112,28 @@ class CausalModel:
         path = self.root / move.path
         if move.kind == "noise":
             for name, tensor in tensors.items():
-                tensors[name] = tensor + noise.of(move, name, tensor)
-            return
-        if move.kind == "checkpoint":
-            tensors.update({name: t.float() for name, t in load_file(path, device=str(self.device)).items()})
+                tensors[name] = tensor + self._part(name, noise.of(move, name, self._whole(tensor)))
             return
         with safe_open(path, framework="pt", device=str(self.device)) as file:
             for name in file.keys():  # noqa: SIM118
-                before = tensors[name] if name in tensors else self.residual.zero(name)
-                tensors[name] = before + move.step * file.get_tensor(name).float()
+                given = self._part(name, file.get_tensor(name)).float()
+                if move.kind == "checkpoint":
+                    tensors[name] = given
+                else:
+                    before = tensors[name] if name in tensors else self.residual.zero(name)
+                    tensors[name] = before + move.step * given
+
+    def _part(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """What this process holds of a tensor of the model."""
+        return tensor
+
+    def agreed(self, tokens_N: torch.Tensor) -> torch.Tensor:
+        """Drawn tokens, the same for all processes that draw them together."""
+        return tokens_N
+
+    def _whole(self, part: torch.Tensor) -> torch.Tensor:
+        """The tensor that the processes hold parts of."""
+        return part
 
     @contextlib.contextmanager
     def loaded(self, policy: Policy) -> Iterator[torch.nn.Module]:
@@ -132,7 +148,7 @@ class CausalModel:
             yield Loaded(module, self.tokenizer)
 
     @contextlib.contextmanager
-    def swapped(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:
+    def swapped(self, tensors: Tensors) -> Iterator[torch.nn.Module]:
         before = {name: parameter.data for name, parameter in self.parameters.items()}  # swaps may nest
         for name, parameter in self.parameters.items():
             parameter.data = tensors[name]

@@ -10,7 +10,7 @@ NAMES = {"ray": ("ray",), "vllm": VLLM}  # of each extra, distributions one of w
 
 @hookimpl
 def harness_register_engines(register: Register) -> None:
-    register("hf", "harness_engines.hf:HfEngine", summary="any causal LM of transformers, own batched sampler")
+    register("hf", "harness_engines.hf:opened", summary="any causal LM of transformers, own batched sampler")
     register("tabular", "harness_engines.tabular:Tabular", summary="softmax over short strings, exact by enumeration")
     register("ray", "harness_engines.ray:RayEngine", summary=_extras("hf, over the nodes of a Ray cluster", "ray"))
     both = _extras("vllm, over the nodes of a Ray cluster", "ray", "vllm")

@@ -34,7 +34,7 @@ class Workers:
     def __init__(self, factory: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
         context = mp.get_context("spawn")
         self._processes: list[BaseProcess] = []
-        connections = []
+        connections: list[Connection] = []
         # Ctrl-C is the parent's to handle; children inherit the ignoring, from their first instruction on.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for own in arguments:
@@ -45,6 +45,7 @@ class Workers:
             self._processes.append(process)
             connections.append(ours)
         signal.signal(signal.SIGINT, handler)
+        self._connections = connections
         self._pool = Pool(self, connections)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Any]:

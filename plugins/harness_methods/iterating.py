@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.contracts import Check, Optimizer, Spending
-from harness.errors import NoSignal, UsageError
+from harness.errors import NoSignal, NotFinite, UsageError
 from harness.limits import above, at_least, within
 from harness.stages import Stages
 from harness.training import StageTrainer
@@ -61,10 +61,17 @@ def shares(stages: Stages, problems: int, *, steps: int) -> list[int]:
 
 def iterate(stages: Stages, live: StageTrainer, steps: int, learn: Callable[[int], None]) -> Contender:
     """`learn(0)` to `learn(steps - 1)`; the best of the base and `checkpoints` policies evenly on the way, the last
-    one among them."""
+    one among them. Where training diverges, the best of those before is handed on with NotFinite."""
     marks, kept = milestones(steps, int(stages.options["checkpoints"])), [stages.base]
     for number in range(steps):
-        learn(number)
+        try:
+            learn(number)
+        except NotFinite as reason:
+            before = [policy for policy in kept if policy != live.policy]  # which may be what is not finite
+            if len(before) < 2:
+                raise
+            said = f"{reason} In draw {number + 1} of {steps}: the best of the checkpoints before is scored"
+            raise NotFinite(said, before=chosen(stages, before)) from reason
         if number + 1 in marks:
             kept.append(live.keep())
     if live.policy == stages.base:

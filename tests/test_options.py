@@ -52,6 +52,7 @@ BAD: Mapping[str, tuple[str, ...]] = {
     "pick": ("spread",),
     "policy": ("inf",),
     "population": ("1", *COUNT),
+    "problem": ("ladder/1/0", "[1]", "[['ladder/1/0']]"),
     "rate": ("-0.1", "1.1"),
     "reward": ("forma",),
     "scheme": ("grop",),
@@ -68,7 +69,7 @@ BAD: Mapping[str, tuple[str, ...]] = {
 }
 FREE = {
     "antithetic", "dedupe", "rank_one", "resample", "whiten",  # yes or no
-    "history", "label", "problem", "prompt", "separator",  # any text
+    "history", "label", "prompt", "separator",  # any text
 }  # fmt: skip
 
 

@@ -182,7 +182,7 @@ def test_an_interrupted_run_resumes_to_the_same_row(tmp_path: Path, moment: int)
 
 def test_a_literal_label_is_what_is_learnt(tmp_path: Path) -> None:
     wrong = (int(str(SECOND.answer)) + 1) % 8
-    root, _, finished = run(tmp_path, f"{OWN}.problem={SECOND.id}", f'{OWN}.label="{wrong}"')
+    root, _, finished = run(tmp_path, f"{OWN}.problem=['{SECOND.id}']", f'{OWN}.label="{wrong}"')
     base, last = tables(root, finished)
     assert chance(last, SECOND, wrong) > 2 * chance(base, SECOND, wrong)
     assert chance(last, SECOND, int(str(SECOND.answer))) < chance(base, SECOND, int(str(SECOND.answer)))
@@ -190,7 +190,7 @@ def test_a_literal_label_is_what_is_learnt(tmp_path: Path) -> None:
 
 
 def test_the_common_wrong_label_is_the_probes_most_frequent(tmp_path: Path) -> None:
-    root, _, finished = run(tmp_path, f"{OWN}.problem={SECOND.id}", f"{OWN}.label=common_wrong")
+    root, _, finished = run(tmp_path, f"{OWN}.problem=['{SECOND.id}']", f"{OWN}.label=common_wrong")
     verdicts = [entry.verdict for entry in draws(root)[0].judged()]
     wrong = Counter(v.extracted for v in verdicts if v.outcome is Outcome.WRONG)
     ((label, _), *_) = wrong.most_common(1)
@@ -198,9 +198,17 @@ def test_the_common_wrong_label_is_the_probes_most_frequent(tmp_path: Path) -> N
     assert chance(last, SECOND, int(str(label))) > 2 * chance(base, SECOND, int(str(label)))
 
 
+def test_several_examples_are_named_by_a_list(tmp_path: Path) -> None:
+    both = (SECOND, PROBLEMS[2])
+    root, _, finished = run(tmp_path, f"{OWN}.problem={[problem.id for problem in both]}", f"{OWN}.steps=8")
+    base, last = tables(root, finished)
+    for problem in both:
+        assert chance(last, problem, int(str(problem.answer))) > 1.5 * chance(base, problem, int(str(problem.answer)))
+
+
 def test_the_gold_label_is_the_verdict(tmp_path: Path) -> None:
     """A literal label that is the gold answer trains the same policies as the verdict does."""
-    named = f"{OWN}.problem={SECOND.id}"
+    named = f"{OWN}.problem=['{SECOND.id}']"
     _, _, first = run(tmp_path / "a", named)
     _, _, other = run(tmp_path / "b", named, f'{OWN}.label="{SECOND.answer}"')
     assert [step.policy.moves for step in first.trained] == [step.policy.moves for step in other.trained]
@@ -208,7 +216,7 @@ def test_the_gold_label_is_the_verdict(tmp_path: Path) -> None:
 
 
 def test_the_format_reward_pays_for_format_alone(tmp_path: Path) -> None:
-    root, _, finished = run(tmp_path, f"{OWN}.problem={SECOND.id}", f"{OWN}.reward=format")
+    root, _, finished = run(tmp_path, f"{OWN}.problem=['{SECOND.id}']", f"{OWN}.reward=format")
     base, last = (tabular_policy.log_probs(found, 1.0) for found in tables(root, finished))
     style, style_base = float(last.style_CS[1, 0].exp()), float(base.style_CS[1, 0].exp())
     offset, offset_base = float(last.offset_CSM[1, 0, 0].exp()), float(base.offset_CSM[1, 0, 0].exp())
@@ -250,7 +258,7 @@ def test_rewards_by_hand() -> None:
 def test_another_prompt_makes_another_problem(tmp_path: Path) -> None:
     """The easiest class with the same digit: the answer stays, the prompt is what is sampled."""
     prompt = prompt_of(task_of(SECOND.prompt)._replace(level=1)).strip()
-    root, row, finished = run(tmp_path, f"{OWN}.problem={SECOND.id}", f"{OWN}.prompt={prompt}")
+    root, row, finished = run(tmp_path, f"{OWN}.problem=['{SECOND.id}']", f"{OWN}.prompt={prompt}")
     (name,) = {name for batch in draws(root) for name in batch.problem_ids}
     assert name.startswith(f"{SECOND.id}+")
     rollout = draws(root)[0].group(name)[0]
@@ -260,7 +268,7 @@ def test_another_prompt_makes_another_problem(tmp_path: Path) -> None:
 
 
 def test_groups_of_eight_are_compared_apart(tmp_path: Path) -> None:
-    root, _, _ = run(tmp_path, f"{OWN}.problem={SECOND.id}", f"{OWN}.group=8", f"{OWN}.steps=2")
+    root, _, _ = run(tmp_path, f"{OWN}.problem=['{SECOND.id}']", f"{OWN}.group=8", f"{OWN}.steps=2")
     batch = draws(root)[0]
     rewards = [float(entry.verdict.outcome is Outcome.CORRECT) for entry in batch.judged()]
     assert len(rewards) == 256
@@ -273,7 +281,7 @@ def test_groups_of_eight_are_compared_apart(tmp_path: Path) -> None:
 
 def test_the_loss_is_taken_apart_by_its_coefficients(tmp_path: Path) -> None:
     """Weight decay alone shrinks the tables; the KL term alone does nothing at the base; entropy alone raises it."""
-    named, off = f"{OWN}.problem={SECOND.id}", f"{OWN}.policy=0"
+    named, off = f"{OWN}.problem=['{SECOND.id}']", f"{OWN}.policy=0"
     root, _, finished = run(tmp_path / "decay", named, off, f"{OWN}.weight_decay=0.1")
     base, last = tables(root, finished)
     live = sum(not step.groups_dead for step in finished.trained)
@@ -289,7 +297,7 @@ def test_the_loss_is_taken_apart_by_its_coefficients(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        ((f"{OWN}.problem=ladder/1/0",), 'no training problem of this seed "ladder/1/0"'),
+        ((f"{OWN}.problem=['ladder/1/0']",), 'no training problem of this seed "ladder/1/0"'),
         ((f"{OWN}.pick=variance",), "name a recorded run"),
         ((f"{OWN}.reward=format", f"{OWN}.label=4"), "looks at no label"),
         ((f"{OWN}.steps=300",), "448 rollouts do not make 300 draws"),

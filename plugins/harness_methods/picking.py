@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import seeds
+from harness import limits, seeds
 from harness.errors import NoSignal, UnknownName, UsageError
 from harness.sampling import RolloutBatch
 from harness.stages import Stages
@@ -35,6 +35,12 @@ class Picked(NamedTuple):
 
     problems: tuple[Problem, ...]
     labels: Mapping[str, str]
+
+
+def require_id(value: object, name: str) -> None:
+    """Raises UsageError for what is no text."""
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be ids of training problems, got {limits.short(value)}")
 
 
 def pick(stages: Stages) -> Picked:
@@ -61,8 +67,7 @@ def pick(stages: Stages) -> Picked:
 
 
 def _named(stages: Stages) -> list[Problem]:
-    wanted, known = stages.options["problem"], {problem.id: problem for problem in stages.train_problems}
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    names, known = stages.options["problem"], {problem.id: problem for problem in stages.train_problems}
     for name in names:
         if name not in known:
             raise UnknownName("training problem of this seed", name, known)

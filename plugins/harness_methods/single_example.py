@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.contracts import Check, Spending
 from harness.errors import UsageError
-from harness.limits import at_least, one_of, within
+from harness.limits import at_least, each, one_of, within
 from harness.sampling import Judged, RolloutBatch
 from harness.stages import Stages
 from harness.types import Contender, Outcome
@@ -50,7 +50,7 @@ class SingleExample:
         "pick": "pass_rate",
         "rate": 0.5,
         "history": "",
-        "problem": "",
+        "problem": [],
         "prompt": "",
         "label": picking.GOLD,
         "reward": "verdict",
@@ -64,6 +64,7 @@ class SingleExample:
         "examples": at_least(1),
         "pick": one_of(picking.PICKS),
         "rate": within(0, 1),
+        "problem": each(picking.require_id),
         "reward": one_of(REWARDS),
         "scheme": grpo.SCHEME,
         "group": comparable,

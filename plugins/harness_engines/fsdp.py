@@ -8,6 +8,7 @@ runs out, or reach beyond one machine.
 
 The process that started them holds the model whole in main memory, for norms, displacements, exports and lm-eval. While they
 load, each of them does so as well. Gathered weights are the same bits in other places, where kernels may round otherwise.
+Gradients are summed over processes, and over chunks of logits, in fp32; FSDP rounds each such sum to the type of the weights.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ class FsdpEngine(hf.HfEngine):
                 "GPUs or more, --workers 2 or more and no number in engine.device"
             )
         super().__init__(model, root, options)
+        _ = self.local.model.residual.layers  # a model without a list of them is refused before anything is drawn
 
     def factory(self, options: Mapping[str, Any]) -> Callable[[ModelSpec], Local]:
-        return lambda spec: Local(spec._replace(device="cpu"))  # of this process alone; a Group makes its own
+        return _whole  # of this process alone; a Group makes its own
 
     def _run(self, name: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         self._workers = self._workers or Group(self._specs)
@@ -70,6 +72,15 @@ class FsdpEngine(hf.HfEngine):
 
     def actor_critic(self, policy: Policy, optimizer: Optimizer, *, critic_lr: float) -> NoReturn:
         self.trainer(policy, optimizer)
+
+
+def _whole(spec: ModelSpec) -> Local:
+    """In main memory. Beside GPUs all threads stay with this process, which takes norms and sums of whole models."""
+    threads = torch.get_num_threads()
+    found = Local(spec._replace(device="cpu"))
+    if spec.device != "cpu":
+        torch.set_num_threads(threads)
+    return found
 
 
 class Group(Workers):
@@ -175,11 +186,20 @@ class PartModel(CausalModel):
             spec.path, spec.root, dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code
         )
         self._used: Tensors | None = None
-        self._base_apart = False  # at first it is what lies in the module, where policies are copied to
-        # FSDP takes from the first forward which module is the outermost one, and makes what it gathers into: in inference
-        # mode it would be of no use to a backward later on.
+        self._inside: Tensors | None = self.base  # what lies in the module, where policies are copied to
+        self._base_apart = False
+        self._differentiable()
+        # FSDP takes from the first forward which module is the outermost one and, of what is trainable then, in which type
+        # gradients are reduced; it makes what it gathers into, which in inference mode would be of no use to a backward.
         with torch.no_grad():
             self.module(input_ids=torch.tensor([[self.pad_id]], device=self.device))
+        for parameter in self.module.parameters():
+            if not isinstance(parameter, DTensor):  # whole, since of no layer
+                parameter.grad_dtype = torch.float32  # gradients of many chunks of logits add up in it
+
+    def _differentiable(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)  # as what is gathered of it is to have a gradient
 
     def _placed(self, module: Any) -> Any:
         how: dict[str, Any] = {"mesh": self._mesh, "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32)}
@@ -191,6 +211,9 @@ class PartModel(CausalModel):
             if isinstance(part, FSDPModule):
                 part.set_gradient_divide_factor(1.0)  # sums, not means
                 part.set_force_sum_reduction_for_comms(True)
+                # Processes may differ in the experts that they use; all use what is no layer, where zeros would be bf16
+                # beside fp32, which FSDP refuses.
+                part.set_reduce_scatter_unused_params(part is not module, recurse=False)
         return module
 
     def _part(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -220,16 +243,21 @@ class PartModel(CausalModel):
         self._used = tensors
         if tensors is None:
             return
-        if tensors is not self.base or self._base_apart:
+        if tensors is not self._inside:
             self._copy(tensors)
-        for parameter in self.parameters.values():
-            parameter.requires_grad_(True)  # as what is gathered of it is to have a gradient
+        self._differentiable()
         self.module.unshard()
 
     @torch.no_grad()
     def _copy(self, tensors: Tensors) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(tensors[name])
+        self._inside = tensors
+
+    def _form(self, policy: Policy) -> Tensors:
+        """Of a base apart from the module: what is formed may share tensors with it."""
         if not self._base_apart:
             self.base.update({name: tensor.clone() for name, tensor in self.base.items()})
             self._base_apart = True
-        for name, parameter in self.parameters.items():
-            parameter.copy_(tensors[name])
+        self._inside = None  # it may be of a policy that is no longer kept, whose memory this would hold
+        return super()._form(policy)

@@ -47,8 +47,8 @@ class Residual:
             if isinstance(module, torch.nn.ModuleList) and len(module) == count:
                 return list(module)
         raise UsageError(
-            f"{type(self._module).__name__} has no list of {count} decoder layers, as a direction of hidden states "
-            "needs; leave hidden_direction out"
+            f"{type(self._module).__name__} has no list of {count} decoder layers, which hidden_direction, engine.fsdp and "
+            "engine.gradient_checkpointing need: leave them out"
         )
 
     def at(self, depths: Sequence[float]) -> list[int]:

@@ -17,6 +17,7 @@ from harness.contracts import Engine
 from harness.errors import UnknownName, UsageError
 from harness.leaderboard import Row
 from harness.lmeval import Answers, Asking, Examiner
+from harness.methods import ordered
 from harness.pipeline import Finished
 from harness.plugins import Plugins
 from harness.types import Policy
@@ -89,11 +90,11 @@ def _with_transformers(engine: Engine, spec: RunSpec) -> Engine:
 
 def _finished(root: Path, spec: RunSpec, methods: Sequence[str]) -> dict[str, list[Finished]]:
     """Results by method, seed by seed, the base first."""
-    every = pipeline.ordered(spec.methods)
+    every = ordered(spec.methods)
     for name in methods:
         if name not in every:
             raise UnknownName("method in this run", name, every)
-    wanted = pipeline.ordered(methods) if methods else every
+    wanted = ordered(methods) if methods else every
     parts = [part for part in pipeline.parts(spec) if part.method in wanted]
     return {
         name: [store.read_json(part.scores(root), Finished) for part in parts if part.method == name] for name in wanted

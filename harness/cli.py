@@ -291,13 +291,14 @@ def _execute_suite(suite: Suite, root: Path, *, command: str, quiet: bool, worke
 
 def _check_names(spec: RunSpec, found: Any) -> None:
     """Before a run folder exists, so that a typing mistake leaves nothing behind."""
-    from harness import pipeline, selecting
+    from harness import selecting
+    from harness.methods import check_options, methods_of
 
     domain = found.lookup("domain", spec.domain).load()()
     selecting.names(domain, spec)
     found.lookup("engine", spec.engine.name)
-    methods = pipeline.methods_of(spec, found)
-    pipeline.check_options(spec, methods)
+    methods = methods_of(spec, found)
+    check_options(spec, methods)
 
 
 def _go_offline(offline: bool) -> None:

@@ -28,6 +28,7 @@ from harness import (
 )
 from harness.errors import HarnessError, UsageError
 from harness.launching import Failure, Task
+from harness.methods import ordered
 from harness.plugins import Plugins
 from harness.run import Progress
 from harness.stopping import Stop
@@ -41,7 +42,7 @@ def plan(suite: Suite, root: Path, found: Plugins) -> list[str]:
     most = [planning.upper_bound(point.spec, found) for point in suite.points]
     made = [f"prepare  {prepare}{'  (made)' if Path(prepare.makes).exists() else ''}" for prepare in suite.prepare]
     runs = [
-        f"run      {point}: {', '.join(pipeline.ordered(point.spec.methods))}; {point.spec.seeds} seed(s); "
+        f"run      {point}: {', '.join(ordered(point.spec.methods))}; {point.spec.seeds} seed(s); "
         f"{count:,} rollouts{'  (done)' if _is_done(root, point) else ''}"
         for point, count in zip(suite.points, most, strict=True)
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,6 @@ from harness import (
     evaluating,
     events,
     leaderboard,
-    limits,
     mending,
     provenance,
     selecting,
@@ -31,11 +30,12 @@ from harness import (
 )
 from harness.budget import Cost
 from harness.config import RunSpec
-from harness.contracts import Check, Displacement, Domain, Engine, Method
-from harness.errors import NotFinite, UnknownName, Unmoved, UsageError
+from harness.contracts import Displacement, Domain, Engine, Method
+from harness.errors import NotFinite, Unmoved, UsageError
 from harness.evaluating import Evaluation
 from harness.leaderboard import Outcome, Row
 from harness.lending import Lender
+from harness.methods import check_options, methods_of, ordered
 from harness.plugins import Plugins
 from harness.run import Notify, Progress, Run, verifiers
 from harness.stages import Stages
@@ -168,31 +168,6 @@ def _spec(root: Path, workers: int) -> RunSpec:
     return config.load(None, file=root / "spec.toml", changes={"workers": workers or None}, sets=())
 
 
-def ordered(methods: Sequence[str]) -> list[str]:
-    """Base first, always; the rest as given, once each."""
-    return list(dict.fromkeys(("base", *methods)))
-
-
-def methods_of(spec: RunSpec, plugins: Plugins) -> dict[str, Method]:
-    """By the name it has in this run."""
-    return {name: plugins.lookup("method", spec.target(name)).load()() for name in ordered(spec.methods)}
-
-
-def options_of(method: Method, given: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
-    """Its options with what is given. Raises UsageError for an option that it has not or a value that it refuses."""
-    known: Mapping[str, Any] = getattr(method, "options", {})
-    checks: Mapping[str, Check] = getattr(method, "checks", {})
-    own = {key: value for key, value in given.items() if key != config.USES}
-    prefix = f"method.{name or method.name}"
-    for key, value in own.items():
-        if key not in known:
-            raise UnknownName("option", f"{prefix}.{key}", [f"{prefix}.{k}" for k in known])
-        limits.require_option(value, known[key], f"{prefix}.{key}")
-        if key in checks:
-            checks[key](value, f"{prefix}.{key}")
-    return {**known, **own}
-
-
 @contextmanager
 def opened(
     root: Path,
@@ -241,13 +216,7 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
         done: Finished = store.read_json(path, Finished)
         return done
     stages = Stages(run, method=name, seed=seed, options=options)
-    status = leaderboard.OK
-    try:
-        contender = method.run(stages)
-        tests = _tests(run, part, contender, stages.last_search)
-    except Unmoved as reason:  # no direction, hence no step: scored as the base, or averages would flatter it
-        contender, status = reason.before or Contender(policies=(run.base,)), f"{reason.status}: {reason}"
-        tests = _tests(run, part, contender, None if isinstance(reason, NotFinite) else stages.last_search)
+    contender, tests, status = _scored(run, part, method, stages)
     seen, spent = evaluating.seen(run, contender, seed=seed, method=name)
     finished = Finished(
         status=status,
@@ -268,6 +237,21 @@ def _finish(run: Run, part: Part, method: Method, options: Mapping[str, Any]) ->
         scores = {"pass@1": tested.evaluation.sampled.accuracy, "greedy": tested.evaluation.greedy.accuracy}
         run.notify("evaluate", {"method": name, "seed": seed, "status": status, "test": test, **scores})
     return finished
+
+
+def _scored(run: Run, part: Part, method: Method, stages: Stages) -> tuple[Contender, dict[str, Tested], str]:
+    """What the method hands in, its scores, and the status: where it comes to no end, of what it had before or of the base."""
+    try:
+        contender = method.run(stages)
+        return contender, _tests(run, part, contender, stages.last_search), leaderboard.OK
+    except Unmoved as reason:
+        status, before = f"{reason.status}: {reason}", reason.before
+        search = None if isinstance(reason, NotFinite) else stages.last_search
+    if before is not None:
+        with suppress(NotFinite):  # what it had before may be no better on other problems
+            return before, _tests(run, part, before, search), status
+    contender = Contender(policies=(run.base,))  # no direction, hence no step: left out, averages would flatter it
+    return contender, _tests(run, part, contender, search), status
 
 
 def _tests(run: Run, part: Part, contender: Contender, search: Search | None) -> dict[str, Tested]:
@@ -320,17 +304,6 @@ def _outcome(
         cost=Cost(**done.cost).plus(Cost(**done.tests[test].cost)),  # type: ignore[arg-type]
         oracle=done.contender.combine == "oracle",
     )
-
-
-def check_options(spec: RunSpec, methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
-    """Each method's options. Raises UsageError for what no method of this run has or one refuses, and for `engine.fsdp` and a trainer."""
-    for name in spec.method:
-        if name not in methods:
-            raise UnknownName("method in this run", name, methods, hint="Its options are set but it does not run.")
-    options = {name: options_of(method, spec.method.get(name, {}), name=name) for name, method in methods.items()}
-    if spec.engine.fsdp:
-        directing.require_no_trainer(methods, options)
-    return options
 
 
 def mark_done(root: Path) -> None:

@@ -20,6 +20,7 @@ from harness.config import RunSpec
 from harness.contracts import Domain, Method, Spending
 from harness.errors import UsageError
 from harness.estimating import Pace
+from harness.methods import check_options, methods_of
 from harness.plugins import Plugins
 from harness.selecting import Names
 
@@ -54,8 +55,8 @@ class Stage(NamedTuple):
 
 def print_plan(spec: RunSpec, plugins: Plugins) -> None:
     """Print counts, tokens, memory and time of every method. Raises UsageError for a bad spec."""
-    methods = pipeline.methods_of(spec, plugins)
-    options = pipeline.check_options(spec, methods)
+    methods = methods_of(spec, plugins)
+    options = check_options(spec, methods)
     domain: Domain = plugins.lookup("domain", spec.domain).load()()
     names = selecting.names(domain, spec)
     if sizing.is_small(spec):
@@ -100,8 +101,8 @@ def stage(spec: RunSpec, name: str, used: Spending, sizes: Sizes) -> Stage:
 
 def upper_bound(spec: RunSpec, plugins: Plugins) -> int:
     """Rollouts of a run at most, were every problem asked for at hand."""
-    methods = pipeline.methods_of(spec, plugins)
-    options = pipeline.check_options(spec, methods)
+    methods = methods_of(spec, plugins)
+    options = check_options(spec, methods)
     sizes = Sizes(
         spec.budget, spec.num_train_problems, (spec.evaluation.problems,) * max(1, len(spec.data.test)), 0, ""
     )

@@ -26,9 +26,10 @@ from safetensors import SafetensorError
 
 from harness import checksums, types
 from harness.budget import Cost
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, NotFinite, UsageError
 
 T = TypeVar("T")
+FAILED = "not-finite"
 # Failures that no program can be blamed for: disks that are full, broken, gone or read-only, limits, rights.
 OF_THE_SYSTEM = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EMFILE,
@@ -218,7 +219,8 @@ class Journal:
     """Finished stage calls of one method, one file each.
 
     A method is deterministic, so on resume its n-th call has the same arguments as before; a different hash means
-    that the code or the spec has changed under the run, which is an error, not a reason to mix two runs.
+    that the code or the spec has changed under the run, which is an error, not a reason to mix two runs. Numbers that are
+    not finite are remembered as well: a method may go on from them, and they may not come a second time on a GPU.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -226,9 +228,8 @@ class Journal:
         self.ordinal = 0
 
     def call(self, stage: str, arguments: Any, work: Callable[[], tuple[T, Cost]]) -> tuple[T, Cost, bool]:
-        """Return (result, cost, replayed)."""
+        """Return (result, cost, replayed). Raises NotFinite where `work` does, or did."""
         self.ordinal += 1
-        path = self.folder / f"{self.ordinal:04d}-{stage}.json"
         key = fingerprint(arguments)
         for known in self.folder.glob(f"{self.ordinal:04d}-*.json"):
             entry = read_json(known)
@@ -237,7 +238,16 @@ class Journal:
                     f"{known} was written by a call with other arguments: the method or the spec changed since. "
                     "Start a new run instead of resuming this one."
                 )
+            if FAILED in entry:
+                raise NotFinite(entry[FAILED])
             return entry["result"], Cost(**entry["cost"]), True
-        result, cost = work()
-        write_json(path, {"stage": stage, "key": key, "result": result, "cost": cost._asdict()})
+        called = {"stage": stage, "key": key}
+        try:
+            result, cost = work()
+        except NotFinite as reason:
+            write_json(self.folder / f"{self.ordinal:04d}-{FAILED}.json", {**called, FAILED: str(reason)})
+            raise
+        write_json(
+            self.folder / f"{self.ordinal:04d}-{stage}.json", {**called, "result": result, "cost": cost._asdict()}
+        )
         return result, cost, False

@@ -179,6 +179,14 @@ class NanStepLater(Tabular):
         return made
 
 
+class NanStepThenGreedy(NanStepLater, NanCandidates):
+    """What was kept before is not finite either, where it is asked greedily: in the evaluation alone."""
+
+    def sample(self, shards: Sequence[Shard], policy: Policy) -> Iterator[list[Rollout]]:
+        greedy = any(request.temperature == 0 for shard in shards for request in shard)
+        return super().sample(shards, policy) if greedy else Tabular.sample(self, shards, policy)
+
+
 class Measured(Tabular):
     """KL changed, where it is asked for."""
 

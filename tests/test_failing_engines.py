@@ -100,12 +100,30 @@ def test_what_is_not_finite_or_no_direction_is_a_status_and_scored_as_the_base(
     assert row["train_rollouts"] > 0, "what was drawn is charged"
 
 
+LATE = ("method.grpo.steps=4", "method.grpo.lr=0.2", "method.grpo.checkpoints=4")
+
+
 def test_where_training_diverges_late_the_best_checkpoint_before_is_scored() -> None:
-    row = run("NanStepLater", "method.grpo.steps=4", "method.grpo.lr=0.2", "method.grpo.checkpoints=4", method="grpo")
+    row = run("NanStepLater", *LATE, method="grpo")
     assert row["status"].startswith("not finite: an optimizer step has loss")
-    assert row["status"].endswith("In draw 4 of 4: the best of the checkpoints before is scored")
+    assert row["status"].endswith("In step 4 of 4: the best of the checkpoints before is scored")
     assert row["delta"] > 0
     assert row["updates"] == 3
+
+
+def test_a_checkpoint_that_is_not_finite_on_other_problems_is_none() -> None:
+    row = run("NanStepThenGreedy", *LATE, method="grpo")
+    assert row["status"].startswith("not finite: an optimizer step has loss")
+    assert row["pass@1"] == row["base_pass@1"]
+
+
+def test_what_was_not_finite_once_is_so_in_a_resumed_run() -> None:
+    """On a GPU the same step may come out otherwise: what the method did next is in the journal."""
+    spec, out = small_spec(*SPEC, *LATE, methods=["grpo"], budget=128), temporary()
+    root, whole = execute(spec, out, found=with_engine("NanStepLater"))
+    (root / "methods/grpo/0/scores.json").unlink()
+    (root / "DONE").unlink(missing_ok=True)
+    assert comparable(pipeline.execute(root, plugins.load({}), progress=lambda *_: None)) == comparable(whole)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from tabular_run import small_spec
 
 from harness import plugins, suiting
-from harness.pipeline import check_options, methods_of
+from harness.methods import check_options, methods_of
 from harness.report import frontier
 from harness.report.results import Results
 from harness.suiting import Point, Suite

@@ -65,6 +65,17 @@ def batch_of(rollouts: list[Rollout], *, sub_batches: int = 2) -> FixedBatch:
     return FixedBatch(tuple(tuple(groups[i::sub_batches]) for i in range(sub_batches)), float(len(rollouts)))
 
 
+def test_a_policy_that_was_scored_has_a_gradient(random_model: Path, tmp_path: Path) -> None:
+    """Scoring forms it without what a backward needs, if nobody sees to it."""
+    engine, fresh = (make_engine(random_model, tmp_path) for _ in range(2))
+    away = Policy(base="random", moves=(Move(kind="noise", path="", digest="ab", step=0.1),))
+    rollouts = drawn(engine)
+    engine.score(rollouts, away, temperature=1.0)
+    for name, one in (("scored", engine), ("fresh", fresh)):
+        one.gradient(batch_of(rollouts), away, PolicyGradient(), out=Path(f"{name}.safetensors"))
+    assert (tmp_path / "scored.safetensors").read_bytes() == (tmp_path / "fresh.safetensors").read_bytes()
+
+
 def plain_logprobs(model: torch.nn.Module, rollout: Rollout, temperature: float = 1.0) -> torch.Tensor:
     """Log-probabilities by one unpadded, uncached forward of the whole sequence."""
     tokens = torch.tensor(np.concatenate([rollout.prompt_tokens, rollout.completion_tokens]).astype(int))

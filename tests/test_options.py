@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from tabular_run import small_spec
 
-from harness import pipeline, plugins
+from harness import plugins
 from harness.contracts import Check
 from harness.errors import UnknownName, UsageError
 from harness.limits import MOST, above, at_least, each, one_of, within
+from harness.methods import check_options, methods_of
 from harness.plugins import Registration
 from harness.testing.watching import StandIn
 
@@ -75,7 +76,7 @@ FREE = {
 
 def checked(*sets: str, methods: list[str], found: plugins.Plugins = FOUND) -> dict[str, dict[str, Any]]:
     spec = small_spec(*sets, methods=methods)
-    return pipeline.check_options(spec, pipeline.methods_of(spec, found))
+    return check_options(spec, methods_of(spec, found))
 
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)

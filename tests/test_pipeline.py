@@ -18,6 +18,7 @@ from harness.contracts import Optimizer
 from harness.errors import HarnessError, UnknownName, UsageError
 from harness.hookspecs import Register, hookimpl
 from harness.leaderboard import UNCOMPARED, Row, read_csv
+from harness.methods import check_options, options_of, ordered
 from harness.objectives import PolicyGradient
 from harness.plugins import Plugins
 from harness.stages import Stages
@@ -131,17 +132,17 @@ def test_no_signal_is_a_status_not_a_crash(tmp_path: Path) -> None:
 
 
 def test_base_always_runs_and_first() -> None:
-    assert pipeline.ordered(["one_shot", "base", "one_shot"]) == ["base", "one_shot"]
-    assert pipeline.ordered([]) == ["base"]
+    assert ordered(["one_shot", "base", "one_shot"]) == ["base", "one_shot"]
+    assert ordered([]) == ["base"]
 
 
 def test_options_are_checked_against_the_method() -> None:
     method = type("M", (), {"name": "leap", "options": {"rate": 1.0}})()
-    assert pipeline.options_of(method, {"rate": 2.0}) == {"rate": 2.0}
+    assert options_of(method, {"rate": 2.0}) == {"rate": 2.0}
     with pytest.raises(UnknownName, match=r'method\.leap\.rte.*did you mean "method\.leap\.rate"'):
-        pipeline.options_of(method, {"rte": 2.0})
+        options_of(method, {"rte": 2.0})
     with pytest.raises(UnknownName, match="does not run"):
-        pipeline.check_options(small_spec("method.grpo.rate=1"), {"leap": method})
+        check_options(small_spec("method.grpo.rate=1"), {"leap": method})
 
 
 class Overlapping(Domain):

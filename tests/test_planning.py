@@ -13,8 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 from tabular_run import execute, invoke, small_spec
 
-from harness import config, estimating, pipeline, planning, plugins, sizing
+from harness import config, estimating, planning, plugins, sizing
 from harness.contracts import Spending
+from harness.methods import check_options, methods_of
 from harness.planning import Sizes
 
 FEW = ("evaluation.problems=10", "evaluation.wide_problems=5", "evaluation.wide_samples=8", "search.problems=16",
@@ -34,8 +35,8 @@ def test_what_a_run_spends_is_what_was_promised(tmp_path: Path) -> None:
     assert "ppo" in names
     sets = (*FEW, f"evaluation.wide_methods={json.dumps(names)}", "method.random_search.perturbations=15")
     spec = small_spec(*sets, methods=names, budget=512)
-    methods = pipeline.methods_of(spec, found)
-    options = pipeline.check_options(spec, methods)
+    methods = methods_of(spec, found)
+    options = check_options(spec, methods)
     sizes = Sizes(512, 32, (10,), 0, "")
     root, rows = execute(spec, tmp_path, found=found)
     told = {name: planning.stage(spec, name, planning.spends(m, options[name]), sizes) for name, m in methods.items()}

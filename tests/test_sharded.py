@@ -26,9 +26,10 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig
 
-from harness import pipeline, plugins, seeds
+from harness import plugins, seeds
 from harness.contracts import Optimizer, TokenBatch
 from harness.errors import HarnessError, UsageError
+from harness.methods import check_options, methods_of
 from harness.objectives import PolicyGradient
 from harness.testing.engine_subject import FixedBatch
 from harness.types import Direction, Move, Policy, Rollout, WeightedGroup
@@ -363,7 +364,7 @@ def test_what_cannot_be_done_is_said_before_anything_is(random_model: Path, tmp_
         load("engine.fsdp=true", "engine.name=vllm")
     spec, found = load("engine.fsdp=true", "methods=['one_shot', 'grpo']"), plugins.load()
     with pytest.raises(UsageError, match=r"grpo trains step by step, which engine\.fsdp does not do: leave grpo out"):
-        pipeline.check_options(spec, pipeline.methods_of(spec, found))
+        check_options(spec, methods_of(spec, found))
     engine = hf.opened(str(random_model), tmp_path, {**OPTIONS, "workers": 2, "fsdp": True})
     with pytest.raises(UsageError, match=r"engine\.fsdp does not train step by step"):
         engine.trainer(BASE, Optimizer(lr=1.0))

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import directions, pipeline
+from harness import directions
 from harness.config import RunSpec
 from harness.contracts import Method
 from harness.diagnosis.products import Vector
 from harness.errors import UnknownName
+from harness.methods import check_options, methods_of
 from harness.pipeline import Finished
 from harness.plugins import Plugins
 from harness.report import results
@@ -125,8 +126,8 @@ def _along(search: Search, direction: Direction) -> bool:
 def find(root: Path, spec: RunSpec, plugins: Plugins, *, trained: Sequence[str]) -> Subject:
     """In a finished run; `trained` names the methods whose ways are looked at, none: all that are grpo."""
     found = results.load(root)
-    methods = pipeline.methods_of(spec, plugins)
-    options = pipeline.check_options(spec, methods)
+    methods = methods_of(spec, plugins)
+    options = check_options(spec, methods)
     for name in trained:
         if name not in methods:
             raise UnknownName("method in this run", name, methods)

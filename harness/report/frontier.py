@@ -16,9 +16,10 @@ from typing import Any
 
 import altair
 
-from harness import pipeline, plugins
+from harness import plugins
 from harness.config import RunSpec
 from harness.leaderboard import Row
+from harness.methods import check_options, methods_of
 from harness.report import charts
 from harness.report.results import Results
 from harness.suiting import Point
@@ -33,7 +34,7 @@ def rows(runs: Sequence[tuple[Point, Results]], along: str) -> list[dict[str, An
     found = plugins.load()
     drawn = []
     for point, results in runs:
-        options = pipeline.check_options(point.spec, pipeline.methods_of(point.spec, found))
+        options = check_options(point.spec, methods_of(point.spec, found))
         for row in results.aggregate:
             made = updates(row, options[str(row["method"])])
             if made:

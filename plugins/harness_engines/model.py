@@ -98,7 +98,8 @@ class CausalModel:
         if policy.id not in self._formed:
             while len(self._formed) >= KEPT_POLICIES:
                 self._formed.pop(next(iter(self._formed)))
-            self._formed[policy.id] = self._form(policy)
+            with torch.inference_mode(False), torch.no_grad():  # who scores it may want its gradient next
+                self._formed[policy.id] = self._form(policy)
         return self._formed[policy.id]
 
     def _form(self, policy: Policy) -> Tensors:

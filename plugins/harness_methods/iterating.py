@@ -67,11 +67,11 @@ def iterate(stages: Stages, live: StageTrainer, steps: int, learn: Callable[[int
         try:
             learn(number)
         except NotFinite as reason:
-            before = [policy for policy in kept if policy != live.policy]  # which may be what is not finite
+            before = {policy: None for policy in kept if policy != live.policy}  # which may be what is not finite
             if len(before) < 2:
                 raise
-            said = f"{reason} In draw {number + 1} of {steps}: the best of the checkpoints before is scored"
-            raise NotFinite(said, before=chosen(stages, before)) from reason
+            said = f"{reason} In step {number + 1} of {steps}: the best of the checkpoints before is scored"
+            raise NotFinite(said, before=chosen(stages, list(before))) from reason
         if number + 1 in marks:
             kept.append(live.keep())
     if live.policy == stages.base:

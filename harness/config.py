@@ -169,9 +169,7 @@ class RunSpec:
         values = to_dict(self)
         values.pop("workers")
         values["engine"].pop("gradient_checkpointing")
-        if (
-            not self.engine.fsdp
-        ):  # it rounds otherwise; specs without it keep the hashes that they had before there was one
+        if not self.engine.fsdp:  # which rounds otherwise; specs without it keep the hashes of before there was one
             values["engine"].pop("fsdp")
         return store.fingerprint(values)[:8]
 

@@ -241,13 +241,13 @@ class Journal:
             if FAILED in entry:
                 raise NotFinite(entry[FAILED])
             return entry["result"], Cost(**entry["cost"]), True
-        called = {"stage": stage, "key": key}
         try:
             result, cost = work()
         except NotFinite as reason:
-            write_json(self.folder / f"{self.ordinal:04d}-{FAILED}.json", {**called, FAILED: str(reason)})
+            self._write(FAILED, {"stage": stage, "key": key, FAILED: str(reason)})
             raise
-        write_json(
-            self.folder / f"{self.ordinal:04d}-{stage}.json", {**called, "result": result, "cost": cost._asdict()}
-        )
+        self._write(stage, {"stage": stage, "key": key, "result": result, "cost": cost._asdict()})
         return result, cost, False
+
+    def _write(self, name: str, entry: dict[str, Any]) -> None:
+        write_json(self.folder / f"{self.ordinal:04d}-{name}.json", entry)
